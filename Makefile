@@ -1,0 +1,47 @@
+# One line per command; everything real lives in the packages.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml libs/*/pyproject.toml))
+STACK ?= local
+
+.DEFAULT_GOAL := setup
+.PHONY: setup demo up down test check bench lock format
+
+setup: .venv/ready  ## make the virtual environment and install everything, editable
+
+# The lock file pins versions and hashes; which index serves them is the machine's business.
+.venv/ready: requirements.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	touch $@
+
+demo: setup  ## start the stack if it is not up, load real data, query it
+	$(BIN)/bigdata demo
+
+up: setup  ## start the local stack
+	$(BIN)/bigdata up
+
+down: setup  ## stop it
+	$(BIN)/bigdata down
+
+test: setup  ## unit tests, then journeys on a stack of their own
+	$(BIN)/python -m pytest
+
+check: setup  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy services/*/src libs/*/src tests
+
+bench: setup  ## every benchmark, with its baseline in the same run
+	$(BIN)/python -m benchmarks
+
+format: setup  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup  ## resolve again and write requirements.lock
+	$(BIN)/uv lock --upgrade
+	$(BIN)/uv export --quiet --no-emit-workspace --format requirements-txt --all-packages --all-groups --no-header --no-annotate --output-file requirements.lock
