@@ -1,0 +1,67 @@
+"""What travels over Kafka: one frozen model per event. Consumers ignore unknown fields, so producers may add some."""
+
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.ids import new_id
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    event_id: UUID = Field(default_factory=new_id)
+    schema_version: int = 1
+    occurred_at: datetime = Field(default_factory=_now)
+
+    def encoded(self) -> bytes:
+        return self.model_dump_json().encode()
+
+
+class UploadReceived(Event):
+    """An object is complete in the bucket and wants loading. Announced again until its manifest is finished."""
+
+    upload_id: UUID
+    dataset: str
+    object_key: str
+    filename: str
+    size: int = Field(ge=0, description="bytes as stored, compressed or not")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sender: UUID | None = Field(None, description="user_id; none for a bucket drop")
+    declared_format: str | None = None
+    received_at: datetime = Field(description="arrival of the object; the order time of rows without record_ts")
+
+
+class ChunkPlanned(Event):
+    """A chunk of a planned upload is ready to load. What it holds is in the manifest, the only truth about it."""
+
+    upload_id: UUID
+    generation: int = Field(ge=1)
+    chunk_no: int = Field(ge=0)
+
+
+class RequestFinished(Event):
+    """A request was answered. event_id is its request id: that is what makes the log exactly-once."""
+
+    user_id: UUID | None = None
+    username: str | None = None
+    key_id: UUID | None = None
+    endpoint: str = Field(description="route template, not the path: no ids, no secrets")
+    method: str
+    status: int = Field(description="499 when the client left first")
+    duration_ms: float
+    rows: int = 0
+    credits_used_mc: int = Field(0, ge=0, description="millicredits")
+    ip: str | None = None
+    dataset: str | None = None
+    hold_id: UUID | None = None
+    error_code: str | None = None
+    action: str | None = Field(None, description="admin actions: what was done")
+    target: str | None = Field(None, description="admin actions: to whom or what")
+    kind: Literal["request"] = "request"

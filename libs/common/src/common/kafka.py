@@ -1,0 +1,141 @@
+"""Kafka, with every default that loses data set otherwise.
+
+aiokafka alone would use acks=1, no idempotence, offset reset latest and automatic commits; FastStream alone would
+acknowledge before the work is done, and would raise on a header that is not UTF-8 and so skip the record.
+"""
+
+import dataclasses
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.helpers import create_ssl_context
+from faststream.kafka import KafkaBroker
+from faststream.middlewares import AckPolicy
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from common import topics
+from common.settings import KafkaSettings
+
+# FastStream copies these from whatever a client sent; nothing here answers by header.
+_NEVER_COPIED = frozenset({"reply_to", "correlation_id", "content-type"})
+_SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+
+
+@asynccontextmanager
+async def open_producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer; stopping it flushes what was accepted."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_brokers,
+        acks="all",
+        enable_idempotence=True,
+        compression_type="lz4",
+        linger_ms=5,
+        request_timeout_ms=10_000,
+        **_client_security(settings),
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+def consumer_broker(settings: KafkaSettings, *, graceful_s: float) -> KafkaBroker:
+    """A FastStream broker for consuming: manual acknowledgement, bodies as bytes, headers that never raise.
+
+    `graceful_s` must exceed the longest handler: a handler that outlives it is cancelled and its offset stays.
+    """
+    return KafkaBroker(
+        settings.kafka_brokers.split(","),
+        ack_policy=AckPolicy.MANUAL,
+        parser=_harmless_headers,
+        decoder=_body_as_bytes,
+        security=_broker_security(settings),
+        graceful_timeout=graceful_s,
+        allow_auto_create_topics=False,
+        acks="all",
+        enable_idempotence=True,
+        apply_types=False,
+        logger=None,
+    )
+
+
+async def create_topics(brokers: str, **security: Any) -> None:
+    """Create every topic of the table that is missing; leaves existing ones as they are."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers, **security)
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        missing = [
+            NewTopic(topic.name, topic.partitions, 1, topic_configs={"retention.ms": str(topic.retention_ms)})
+            for topic in topics.ALL
+            if topic.name not in existing
+        ]
+        if missing:
+            _raise_unless_exists(await admin.create_topics(missing))
+    finally:
+        await admin.close()
+
+
+def _raise_unless_exists(answer: Any) -> None:
+    for name, code, *_ in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"cannot create topic {name}")
+
+
+async def _harmless_headers(
+    message: ConsumerRecord | tuple[ConsumerRecord, ...], original: Callable[[Any], Awaitable[Any]]
+) -> Any:
+    if isinstance(message, tuple):
+        return await original(tuple(_without_bad_headers(record) for record in message))
+    return await original(_without_bad_headers(message))
+
+
+def _without_bad_headers(record: ConsumerRecord) -> ConsumerRecord:
+    kept = [
+        (name, (value or b"").decode("utf-8", "replace").encode())
+        for name, value in record.headers
+        if name not in _NEVER_COPIED
+    ]
+    return dataclasses.replace(record, headers=tuple(kept))
+
+
+async def _body_as_bytes(message: Any, _original: Callable[[Any], Awaitable[Any]] | None = None) -> Any:
+    return message.body
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
+    if not settings.kafka_security.endswith("SSL"):
+        return None
+    context: ssl.SSLContext = create_ssl_context(cafile=settings.kafka_ca_file)
+    return context
+
+
+def _client_security(settings: KafkaSettings) -> dict[str, Any]:
+    password = settings.kafka_sasl_password
+    return {
+        "security_protocol": settings.kafka_security,
+        "ssl_context": _ssl_context(settings),
+        "sasl_mechanism": settings.kafka_sasl_mechanism,
+        "sasl_plain_username": settings.kafka_sasl_user,
+        "sasl_plain_password": password.get_secret_value() if password else None,
+    }
+
+
+def _broker_security(settings: KafkaSettings) -> BaseSecurity | None:
+    context = _ssl_context(settings)
+    if not settings.kafka_security.startswith("SASL"):
+        return BaseSecurity(ssl_context=context, use_ssl=True) if context else None
+    password = settings.kafka_sasl_password
+    return _SASL[settings.kafka_sasl_mechanism](
+        username=settings.kafka_sasl_user or "",
+        password=password.get_secret_value() if password else "",
+        ssl_context=context,
+        use_ssl=context is not None,
+    )

@@ -1,0 +1,48 @@
+"""Starting and stopping a process: what SIGTERM does, in one place."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from common.health import QuietServer
+from common.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process's main coroutine on uvloop."""
+    uvloop.run(main)
+
+
+async def until_stopped() -> None:
+    """Return at the first SIGTERM or SIGINT. What is open then closes in reverse order, intake first."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(kind, stop.set)
+    await stop.wait()
+    _log.info("stopping")
+
+
+async def serve_until_stopped(server: QuietServer) -> None:
+    """Serve HTTP until SIGTERM, then finish what is in flight within uvicorn's graceful timeout."""
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(until_stopped())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    server.should_exit = True
+    await serving
+
+
+async def forever(what: str, step: Callable[[], Awaitable[None]], *, pause_s: float) -> None:
+    """Repeat a step until cancelled. A step that fails is logged and tried again after the pause."""
+    while True:
+        try:
+            await step()
+        except Exception:  # noqa: BLE001 - the loop outlives every fault of one step
+            _log.exception("step failed, trying again", step=what, pause_s=pause_s)
+        await asyncio.sleep(pause_s)

@@ -1,0 +1,32 @@
+"""Metrics: their names in one place, so that dashboards and alerts can be checked against them."""
+
+from typing import Literal, get_args
+
+from prometheus_client import Counter, Gauge, Histogram
+
+MetricName = Literal[
+    "bigdata_requests_total",
+    "bigdata_request_seconds",
+    "bigdata_rate_limit_decisions_total",
+    "bigdata_spool_bytes",
+    "bigdata_spool_dropped_total",
+    "bigdata_credit_operations_total",
+    "bigdata_upload_rows_total",
+    "bigdata_chunks_total",
+    "bigdata_audit_rows_total",
+    "bigdata_dead_letters_total",
+]
+NAMES: tuple[str, ...] = get_args(MetricName)
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+def counter(name: MetricName, what: str, *labels: str) -> Counter:
+    return Counter(name, what, labels)
+
+
+def gauge(name: MetricName, what: str, *labels: str) -> Gauge:
+    return Gauge(name, what, labels)
+
+
+def histogram(name: MetricName, what: str, *labels: str) -> Histogram:
+    return Histogram(name, what, labels, buckets=_SECONDS)

@@ -1,0 +1,70 @@
+"""Postgres: one pool per process, a deadline on every statement."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import asyncpg
+import orjson
+
+from common.errors import Unavailable
+from common.settings import PostgresSettings
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+# What a driver raises when the server is away, frozen, restarting or out of connections: nothing was decided.
+OUTAGES = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
+_CLOSE_S = 5
+
+
+@asynccontextmanager
+async def open_postgres(settings: PostgresSettings, *, connections_min: int = 1) -> AsyncIterator[Pool]:
+    """A pool. Leaving it waits a few seconds, then terminates: against a frozen server close() waits for ever."""
+    pool = await asyncpg.create_pool(
+        settings.postgres_url.get_secret_value(),
+        min_size=connections_min,
+        max_size=settings.postgres_pool_max,
+        command_timeout=settings.postgres_statement_s,
+        timeout=settings.postgres_statement_s,
+        server_settings={
+            "application_name": settings.config_section,
+            "idle_in_transaction_session_timeout": "30s",
+            "statement_timeout": f"{int(settings.postgres_statement_s * 1000)}",
+        },
+        init=_json_as_objects,
+    )
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), _CLOSE_S)
+        except TimeoutError:
+            pool.terminate()
+
+
+@asynccontextmanager
+async def outage_is_unavailable(what: str) -> AsyncIterator[None]:
+    """Translate a driver's outage to the answer that tells the client to come back: 503 with Retry-After."""
+    try:
+        yield
+    except OUTAGES as exc:
+        raise Unavailable(f"{what} is not available, try again shortly") from exc
+
+
+async def _json_as_objects(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind,
+            encoder=lambda value: orjson.dumps(value).decode(),
+            decoder=orjson.loads,
+            schema="pg_catalog",
+        )

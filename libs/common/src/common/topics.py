@@ -1,0 +1,25 @@
+"""Every topic, in one table. Brokers do not create topics by themselves here: `create_topics` makes these."""
+
+from dataclasses import dataclass
+
+from common import events
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Topic:
+    name: str
+    key: str
+    partitions: int
+    retention_ms: int
+    value: type[events.Event] | None  # None: the original bytes of a dead letter
+
+
+INGEST_UPLOADS = Topic("ingest.uploads.v1", "upload_id", 6, 7 * _DAY_MS, events.UploadReceived)
+INGEST_CHUNKS = Topic("ingest.chunks.v1", "upload_id:chunk_no", 12, 7 * _DAY_MS, events.ChunkPlanned)
+INGEST_DEAD = Topic("ingest.dead.v1", "original key", 3, 30 * _DAY_MS, None)
+AUDIT_REQUESTS = Topic("audit.requests.v1", "user_id", 6, 7 * _DAY_MS, events.RequestFinished)
+AUDIT_DEAD = Topic("audit.dead.v1", "original key", 3, 30 * _DAY_MS, None)
+
+ALL = (INGEST_UPLOADS, INGEST_CHUNKS, INGEST_DEAD, AUDIT_REQUESTS, AUDIT_DEAD)
