@@ -172,7 +172,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_bad_text(value: Any) -> None:
-    """Escapes can smuggle in what UTF-8 cannot hold. Only walked when the body has a \\u escape at all."""
+    """JSON escapes can smuggle in what UTF-8 cannot hold. Walked only when the body has an escape at all."""
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
             raise errors.InvalidRequest("U+0000 and lone surrogates are not allowed in text")
