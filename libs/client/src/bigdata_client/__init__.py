@@ -1,0 +1,3 @@
+from bigdata_client.client import ApiError, AsyncClient, UploadFailed
+
+__all__ = ["ApiError", "AsyncClient", "UploadFailed"]
