@@ -1,0 +1,94 @@
+"""A JSON body as a dependency: read with a limit, parsed strictly, and documented in /openapi.json.
+
+FastAPI's own body parameter documents itself, but reads without a limit and accepts what `parse_body` refuses.
+
+    async def create(body: Annotated[CreateUser, json_body(CreateUser)]) -> User: ...
+"""
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
+
+from common.errors import BadHeader, TooLarge, UnsupportedFormat
+from common.http import parse_body
+
+BODY_BYTES_MAX = 1 << 20
+M = TypeVar("M", bound=BaseModel)
+
+
+class JsonBody(Generic[M]):
+    def __init__(self, model: type[M], bytes_max: int) -> None:
+        self.model = model
+        self._bytes_max = bytes_max
+
+    async def __call__(self, request: Request) -> M:
+        return parse_body(self.model, await read_limited(request, self._bytes_max))
+
+
+def json_body(model: type[BaseModel], *, bytes_max: int = BODY_BYTES_MAX) -> Any:
+    """The dependency; raises MalformedJson, InvalidRequest, TooLarge, UnsupportedFormat."""
+    return Depends(JsonBody(model, bytes_max))
+
+
+async def read_limited(request: Request, bytes_max: int) -> bytes:
+    """The whole body, refused as soon as it is known to be larger than the limit: before it is read, if it says so."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedFormat("Send JSON bodies without a Content-Encoding")
+    declared = request.headers.get("content-length", "0")
+    if not declared.isascii() or not declared.isdigit():
+        raise BadHeader("Content-Length must be a number")
+    if int(declared[:20]) > bytes_max:
+        raise TooLarge(details={"bytes_max": bytes_max})
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > bytes_max:
+            raise TooLarge(details={"bytes_max": bytes_max})
+    return bytes(body)
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Add the bodies read by JsonBody to the OpenAPI document, which cannot see them otherwise."""
+    original = app.openapi
+
+    def with_bodies() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _add_bodies(app, original())
+        return app.openapi_schema
+
+    app.openapi = with_bodies  # type: ignore[method-assign]
+
+
+def _add_bodies(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for path, method, model in _bodies(app):
+        operation = document["paths"].get(path, {}).get(method.lower())
+        if operation is None:
+            continue
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+        reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+    return document
+
+
+def _bodies(app: FastAPI) -> Iterator[tuple[str, str, type[BaseModel]]]:
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        if dependant is None or route.path_format is None:
+            continue
+        for model in _models_of(dependant):
+            for method in route.methods or ():
+                yield route.path_format, method, model
+
+
+def _models_of(dependant: Dependant) -> Iterator[type[BaseModel]]:
+    for inner in dependant.dependencies:
+        if isinstance(inner.call, JsonBody):
+            yield inner.call.model
+        yield from _models_of(inner)

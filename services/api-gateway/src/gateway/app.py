@@ -1,0 +1,27 @@
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from common.http import RequestIds, install_error_envelope
+from common.json_body import install_openapi
+from gateway import dataset_routes, query, uploads
+from gateway.audit_trail import AuditTrail
+from gateway.wiring import Gateway
+
+_ROUTERS = (query.router, dataset_routes.router, uploads.router)
+
+
+def create_app() -> FastAPI:
+    """Routes and error envelope; `app.state.gateway` is set by whoever serves it."""
+    app = FastAPI(title="BigData API", version="1", openapi_url="/openapi.json", docs_url="/docs", redoc_url=None)
+    install_error_envelope(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    install_openapi(app)
+    return app
+
+
+def served_app(gateway: Gateway) -> ASGIApp:
+    """The app inside its two outermost layers, which also cover what the framework itself answers with 500."""
+    app = create_app()
+    app.state.gateway = gateway
+    return AuditTrail(RequestIds(app), gateway.spool)

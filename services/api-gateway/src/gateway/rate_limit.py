@@ -1,0 +1,5 @@
+"""Rate limits."""
+
+
+class RateLimit:
+    """Filled in next."""

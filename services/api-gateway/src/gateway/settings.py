@@ -1,0 +1,57 @@
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from common.settings import BucketSettings, ClickHouseSettings, KafkaSettings, PostgresSettings, RedisSettings
+
+
+class Plan(BaseModel):
+    """What one user may ask for; absent means without limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000)
+    at_once: int | None = Field(None, ge=1, le=10_000, description="running at the same time, per gateway process")
+
+
+_PLANS = {
+    "standard": Plan(requests_per_minute=600, at_once=20),
+    "bulk": Plan(requests_per_minute=6000, at_once=60),
+    "unlimited": Plan(),
+}
+
+
+class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSettings, BucketSettings):
+    config_section: ClassVar[str] = "gateway"
+
+    server_host: str = "127.0.0.1"
+    server_port: int = Field(8000, ge=0, le=65535)
+    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For counts, comma separated")
+    connections_max: int = Field(1000, ge=1, le=100_000, description="beyond it a connection is answered 503")
+    body_bytes_max: int = Field(1 << 20, ge=1024, le=1 << 30, description="of a JSON body")
+
+    admin_api_key: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="hex SHA-256 of the first super admin's key"
+    )
+    admin_username: str = Field("admin", pattern=r"^[A-Za-z0-9_.@-]{1,64}$")
+    api_key_cache_s: float = Field(5, ge=0, le=60, description="how long a revoked key may still be admitted")
+    api_key_cache_max: int = Field(50_000, ge=1, le=10_000_000)
+
+    plans: dict[str, Plan] = Field(_PLANS)
+    rate_limit_decision_s: float = Field(0.05, gt=0, le=1, description="beyond it the local bucket decides")
+
+    credits_url: str = Field(description="http://host:port of the credits service")
+    credits_tokens: SecretStr = Field(description="bearer tokens, comma separated; the first is sent")
+    credits_timeout_s: float = Field(2, gt=0, le=60, description="deadline of one call")
+    credits_waiting_max: int = Field(10_000, ge=1, le=1_000_000, description="operations; beyond it 503")
+
+    spool_folder: Path = Field(description="finished requests not yet acknowledged; must outlive the process")
+    spool_bytes_max: int = Field(1 << 30, ge=1 << 16, description="beyond it finished requests are dropped and counted")
+    spool_segment_bytes_max: int = Field(4 << 20, ge=1 << 12)
+    spool_linger_s: float = Field(0.02, ge=0, le=0.09, description="how long settlements gather before they are sent")
+
+    query_timeout_s: float = Field(30, gt=0, le=600)
+    query_wait_max_s: float = Field(30, ge=0, le=300, description="longest wait for an upload to be visible")
+    hold_ttl_s: int = Field(120, ge=1, le=3600)
+    upload_bytes_max: int = Field(10 << 30, ge=1)

@@ -1,0 +1,73 @@
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer
+from fastapi import Request
+from obstore.store import ObjectStore
+from redis.asyncio import Redis
+
+from common.bucket import open_bucket
+from common.clock import Clock, SystemClock
+from common.datasets import Datasets, load_datasets
+from common.kafka import open_producer
+from common.postgres import Pool, open_postgres
+from common.redis import open_redis
+from gateway.api_keys import ApiKeys
+from gateway.credits_client import CreditsClient, open_credits
+from gateway.rate_limit import RateLimit
+from gateway.settings import Settings
+from gateway.spool import Spool, open_spool
+from gateway.warehouse import Warehouse, open_warehouse
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What one gateway process owns; `request.app.state.gateway`."""
+
+    settings: Settings
+    datasets: Datasets
+    postgres: Pool
+    redis: Redis
+    warehouse: Warehouse
+    credits: CreditsClient
+    spool: Spool
+    producer: AIOKafkaProducer
+    bucket: ObjectStore
+    api_keys: ApiKeys
+    rate_limit: RateLimit
+    clock: Clock
+
+
+def gateway_of(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """Everything but the port: whoever serves enters that last, so that it stops first."""
+    async with AsyncExitStack() as closing:
+        clock = SystemClock()
+        datasets = load_datasets(settings.datasets_folder)
+        postgres = await closing.enter_async_context(open_postgres(settings))
+        redis = await closing.enter_async_context(open_redis(settings))
+        warehouse = await closing.enter_async_context(open_warehouse(settings))
+        producer = await closing.enter_async_context(open_producer(settings))
+        credits_client = await closing.enter_async_context(open_credits(settings))
+        # After what it sends to: closing it drains it.
+        spool = await closing.enter_async_context(open_spool(settings, credits_client, producer, clock))
+        yield Gateway(
+            settings=settings,
+            datasets=datasets,
+            postgres=postgres,
+            redis=redis,
+            warehouse=warehouse,
+            credits=credits_client,
+            spool=spool,
+            producer=producer,
+            bucket=open_bucket(settings),
+            api_keys=ApiKeys(postgres, settings, clock),
+            rate_limit=RateLimit(redis, settings, clock),
+            clock=clock,
+        )
