@@ -1,0 +1,52 @@
+"""A broker that speaks the Kafka protocol: noida-db with only its Kafka service.
+
+It keeps its promises across a clean stop. Killed (SIGKILL), it has lost nearly everything since its last snapshot:
+tests of a broker's crash belong on Apache Kafka (`make conformance`).
+"""
+
+import asyncio
+
+from devstack.part import Part, Site, inside_wheel
+from devstack.ports import HOST
+from devstack.process import Command
+
+NAME = "kafka"
+_ANSWER_S = 1.0
+
+
+def brokers(site: Site) -> str:
+    return f"{HOST}:{site.ports[NAME]}"
+
+
+def _command(site: Site) -> Command:
+    folder = site.data(NAME)
+    program = str(inside_wheel("noida_db", "noida-db"))
+    options = ("--data-dir", str(folder), "--host", HOST, "--only", "kafka")
+    argv = (program, "start", *options, "--kafka-port", str(site.ports[NAME]))
+    return Command(NAME, argv, folder, site.ports[NAME])
+
+
+async def _forget_last_run(site: Site) -> None:
+    """After a kill this file names a pid that may be anybody's by now."""
+    (site.data(NAME) / "noida.control.json").unlink(missing_ok=True)
+
+
+async def _ready(site: Site) -> bool:
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            _, writer = await asyncio.open_connection(HOST, site.ports[NAME])
+            writer.close()
+            await writer.wait_closed()
+    except OSError:  # TimeoutError is one
+        return False
+    return True
+
+
+async def _create_topics(site: Site) -> None:
+    # Here, not above: it takes longer to import than the other servers take to start.
+    from common.kafka import create_topics  # noqa: PLC0415
+
+    await create_topics(brokers(site))
+
+
+PART = Part(NAME, _command, _ready, ports=(NAME,), before=_forget_last_run, after=_create_topics)

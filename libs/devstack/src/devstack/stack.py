@@ -1,0 +1,262 @@
+"""A whole stack in one folder: start it, look at it, stop it. For development, tests and demonstration."""
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from devstack import bucket, clickhouse, kafka, ports, postgres, process, redis, services, state
+from devstack.part import Part, Site
+from devstack.process import Record, StackError
+from devstack.status import Status, describe
+
+SERVERS: dict[str, Part] = {p.name: p for p in (postgres.PART, redis.PART, kafka.PART, clickhouse.PART)}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One part became ready. `note` says why it was started when that is not obvious."""
+
+    name: str
+    seconds: float
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def _no_report(_: Progress) -> None:
+    return
+
+
+class Stack:
+    """One data folder and what runs from it. Commands of several processes on one folder take turns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().resolve()
+        self._state = state.load(self.folder) or state.State()
+
+    @property
+    def site(self) -> Site:
+        return Site(self.folder, self._state.ports, self._state.secrets)
+
+    @property
+    def user_key(self) -> str | None:
+        return self._state.user_key
+
+    def exists(self) -> bool:
+        return state.load(self.folder) is not None
+
+    async def up(
+        self,
+        *,
+        servers_only: bool = False,
+        ports_wanted: Mapping[str, int] | None = None,
+        report: Report = _no_report,
+    ) -> None:
+        """Start what does not run, with the data and secrets of last time. Raises StackError; what runs goes on."""
+        self._make_folders()
+        async with state.locked(self.folder):
+            self._reload()
+            self._forget_dead_copies()
+            parts = list(SERVERS.values())
+            if not servers_only:
+                parts += [services.part(service) for service in services.SERVICES.values()]
+            self._settle_ports(parts, ports_wanted or {})
+            bucket.make(self.site)
+            await self._bring_up_all(parts, report)
+            if not servers_only and self._state.user_key is None:
+                self._state.user_key = await services.create_demo_user(self.site)
+                self._save()
+
+    async def down(self, *, purge: bool = False) -> list[str]:
+        """Stop everything, services first; returns the parts that had to be killed. The data stays unless purged."""
+        if not self.exists():
+            return []
+        async with state.locked(self.folder):
+            self._reload()
+            killed = [name for stage in self._stages() for name in await self._stop_all(stage)]
+            self._save()
+            if purge:
+                self._purge()
+        return killed
+
+    def status(self) -> Status:
+        current = state.load(self.folder) or self._state
+        return describe(Site(self.folder, current.ports, current.secrets), current)
+
+    async def start(self, name: str, env: Mapping[str, str] | None = None) -> Record:
+        """Start one part that does not run, with additional environment; a later `up` takes that away again."""
+        async with state.locked(self.folder):
+            self._reload()
+            await self._bring_up(self._part(name, env), _no_report)
+            return self._state.processes[name]
+
+    async def start_extra(self, name: str, index: int = 2, env: Mapping[str, str] | None = None) -> Record:
+        """Start a further copy of a service, called `<name>-<index>`. `down` stops it, `up` does not bring it back."""
+        self._require_service(name)
+        copy = f"{name}-{index}"
+        part = services.part(services.SERVICES[name], copy, dict(env or {}))
+        async with state.locked(self.folder):
+            self._reload()
+            self._settle_ports([part], {})
+            await self._bring_up(part, _no_report)
+            return self._state.processes[copy]
+
+    async def stop(self, name: str) -> None:
+        async with state.locked(self.folder):
+            self._reload()
+            self._recorded(name)
+            await self._stop_all([name])
+            self._save()
+
+    async def restart(self, name: str, env: Mapping[str, str] | None = None) -> Record:
+        await self.stop(name)
+        return await self.start(name, env)
+
+    async def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a part and all it started; after SIGKILL wait until it is gone."""
+        record = self._recorded(name)
+        process.send(record, number)
+        if number == signal.SIGKILL and not await process.wait_gone(record):
+            raise StackError(f"{name} (pid {record.pid}) survives SIGKILL")
+
+    async def _bring_up_all(self, parts: Iterable[Part], report: Report) -> None:
+        """Each part starts as soon as what it needs is ready; one that fails stops only those that need it."""
+        tasks: dict[str, asyncio.Task[None]] = {}
+        failures: dict[str, StackError] = {}
+
+        async def in_turn(part: Part) -> None:
+            if part.needs:
+                await asyncio.wait([tasks[name] for name in part.needs])
+            if failures.keys() & part.needs:
+                return
+            try:
+                await self._bring_up(part, report)
+            except StackError as exc:
+                failures[part.name] = exc
+
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                tasks[part.name] = group.create_task(in_turn(part))
+        if failures:
+            raise StackError("\n".join(map(str, failures.values())))
+
+    async def _bring_up(self, part: Part, report: Report) -> None:
+        try:
+            began = time.monotonic()
+            note = await self._ensure_started(part)
+            record = self._state.processes[part.name]
+            await process.wait_ready(part.name, record, lambda: part.ready(self.site), part.ready_s)
+            if not record.prepared:
+                await part.after(self.site)
+                record.prepared = True
+                self._save()
+            report(Progress(part.name, time.monotonic() - began, note))
+        except StackError:
+            raise
+        except Exception as exc:  # whatever a driver raises, the user needs the part's name and its log
+            tail = process.log_tail_of(self.site.log(part.name))
+            raise StackError(f"{part.name} cannot be used: {type(exc).__name__}: {exc}; {tail}") from exc
+
+    async def _ensure_started(self, part: Part) -> str:
+        """Returns what the user should know about it, or nothing."""
+        record = self._state.processes.get(part.name)
+        if record is not None and process.is_alive(record):
+            if record.fingerprint == part.command(self.site).fingerprint():
+                return "was running" if record.prepared else ""
+            await process.stop(record)
+            await self._start(part)
+            return "restarted: its settings changed"
+        note = "" if record is None or record.stopped else f"restarted: it {process.how_it_ended(record)}"
+        await self._start(part)
+        return note
+
+    async def _start(self, part: Part) -> None:
+        self.site.data(part.name).mkdir(exist_ok=True)
+        await part.before(self.site)
+        command = part.command(self.site)
+        if not ports.is_free(command.port):
+            raise StackError(f"{part.name} cannot start: its port {command.port} is in use by another program")
+        self._state.processes[part.name] = process.start(
+            command, self.site.log(part.name), self.site.exit_file(part.name)
+        )
+        self._save()  # before it is ready: an interrupted `up` must leave nothing that `down` cannot find
+
+    def _part(self, name: str, env: Mapping[str, str] | None) -> Part:
+        if name in SERVERS:
+            return SERVERS[name]
+        self._require_service(name)
+        return services.part(services.SERVICES[name], extra=dict(env or {}))
+
+    def _require_service(self, name: str) -> None:
+        if name not in services.SERVICES:
+            raise StackError(f"there is no part named {name}; parts: {', '.join([*SERVERS, *services.SERVICES])}")
+
+    def _recorded(self, name: str) -> Record:
+        current = state.load(self.folder)
+        if current is None or name not in current.processes:
+            raise StackError(f"{name} was never started in {self.folder}")
+        return current.processes[name]
+
+    def _stages(self) -> list[list[str]]:
+        """The gateways hand their spool to credits and Kafka while they stop, and services need the servers."""
+        stages: dict[int, list[str]] = {0: [], 1: [], 2: []}
+        for name in self._state.processes:
+            stages[2 if name in SERVERS else 0 if name.startswith(services.GATEWAY) else 1].append(name)
+        return list(stages.values())
+
+    async def _stop_all(self, names: Iterable[str]) -> list[str]:
+        async def one(name: str) -> bool:
+            record = self._state.processes[name]
+            clean = await process.stop(record)
+            record.stopped = True
+            return clean
+
+        names = list(names)
+        return [name for name, clean in zip(names, await asyncio.gather(*map(one, names)), strict=True) if not clean]
+
+    def _settle_ports(self, parts: Iterable[Part], wanted: Mapping[str, int]) -> None:
+        """Those asked for, else last time's when free or ours, else new ones; who knows a changed one is restarted."""
+        assigned = self._state.ports
+        owners = {name: part.name for part in parts for name in part.ports}
+        if unknown := wanted.keys() - owners.keys():
+            raise StackError(f"no part has a port named {min(unknown)}; ports: {', '.join(owners)}")
+        for name, owner in owners.items():
+            record = self._state.processes.get(owner)
+            ours = record is not None and process.is_alive(record)
+            if name in wanted:
+                assigned[name] = wanted[name]
+            elif name not in assigned or not (ours or ports.is_free(assigned[name])):
+                assigned[name] = ports.choose(assigned.values())
+        self._save()
+
+    def _forget_dead_copies(self) -> None:
+        known = {*SERVERS, *services.SERVICES}
+        for name, record in list(self._state.processes.items()):
+            if name not in known and not process.is_alive(record):
+                del self._state.processes[name]
+
+    def _make_folders(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("data", "logs", "run", "spool"):
+            (self.folder / name).mkdir(exist_ok=True)
+
+    def _purge(self) -> None:
+        """Only what this stack made: the folder itself goes when nothing else is in it."""
+        for name in ("data", "logs", "run", "spool"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in (state.STATE_FILE, ".lock"):
+            (self.folder / name).unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+        self._state = state.State()
+
+    def _reload(self) -> None:
+        self._state = state.load(self.folder) or self._state
+
+    def _save(self) -> None:
+        state.save(self.folder, self._state)

@@ -1,0 +1,75 @@
+"""What `bigdata status` tells: where everything is, which keys open it, and what became of each process."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from devstack import bucket, clickhouse, kafka, postgres, process, redis, services
+from devstack.part import Site
+from devstack.process import Record
+from devstack.state import State
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """`stopped` is on purpose, `dead` is not; `detail` says how it died when that is known."""
+
+    pid: int
+    port: int
+    log: str
+    state: Literal["running", "dead", "stopped"]
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Addresses hold credentials: the stack is for one machine. An address is None before its part first started."""
+
+    folder: str
+    gateway: str | None
+    credits: str | None
+    postgres: str | None
+    clickhouse: str | None
+    redis: str | None
+    kafka: str | None
+    bucket: str
+    admin_key: str
+    user_key: str | None
+    processes: dict[str, ProcessStatus]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def dead(self) -> dict[str, ProcessStatus]:
+        return {name: one for name, one in self.processes.items() if one.state == "dead"}
+
+    @property
+    def running(self) -> bool:
+        return any(one.state == "running" for one in self.processes.values())
+
+
+def describe(site: Site, state: State) -> Status:
+    known = site.ports.keys()
+    return Status(
+        folder=str(site.folder),
+        gateway=services.gateway_url(site) if "gateway" in known else None,
+        credits=services.gateway_url(site, "credits") if "credits" in known else None,
+        postgres=postgres.dsn(site) if "postgres" in known else None,
+        clickhouse=clickhouse.url(site) if "clickhouse" in known else None,
+        redis=redis.url(site) if "redis" in known else None,
+        kafka=kafka.brokers(site) if "kafka" in known else None,
+        bucket=bucket.url(site),
+        admin_key=state.secrets.admin_key,
+        user_key=state.user_key,
+        processes={name: _one(record) for name, record in state.processes.items()},
+    )
+
+
+def _one(record: Record) -> ProcessStatus:
+    if process.is_paused(record):
+        return ProcessStatus(record.pid, record.port, record.log, "running", "paused by a signal")
+    if process.is_alive(record):
+        return ProcessStatus(record.pid, record.port, record.log, "running")
+    if record.stopped:
+        return ProcessStatus(record.pid, record.port, record.log, "stopped")
+    return ProcessStatus(record.pid, record.port, record.log, "dead", process.how_it_ended(record))
