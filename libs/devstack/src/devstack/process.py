@@ -105,8 +105,10 @@ def is_alive(record: Record) -> bool:
 
 
 def is_paused(record: Record) -> bool:
-    leader = _leader(record)
-    return leader is not None and leader.status() == psutil.STATUS_STOPPED
+    with suppress(psutil.NoSuchProcess):
+        leader = _leader(record)
+        return leader is not None and leader.status() == psutil.STATUS_STOPPED
+    return False
 
 
 def how_it_ended(record: Record) -> str:
@@ -209,14 +211,20 @@ def _family(record: Record) -> list[psutil.Process]:
     leader = _leader(record)
     if leader is None and psutil.pid_exists(record.pid):
         return []  # the number belongs to somebody else now, so the group must have been empty
-    family = {process.pid: process for process in ([leader, *leader.children(recursive=True)] if leader else [])}
-    for pid in psutil.pids():
-        try:
-            if pid not in family and os.getpgid(pid) == record.pid:
-                family[pid] = psutil.Process(pid)
-        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            continue
-    return list(family.values())
+    family = [] if leader is None else [leader]
+    with suppress(psutil.NoSuchProcess):  # it may die at any moment, also now
+        family += leader.children(recursive=True) if leader is not None else []
+    known = {process.pid for process in family}
+    return family + [
+        process for process in psutil.process_iter() if process.pid not in known and _in_group(process, record)
+    ]
+
+
+def _in_group(process: psutil.Process, record: Record) -> bool:
+    try:
+        return os.getpgid(process.pid) == record.pid
+    except (ProcessLookupError, PermissionError):
+        return False
 
 
 async def _gone(processes: list[psutil.Process], deadline_s: float) -> bool:

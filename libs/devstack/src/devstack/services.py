@@ -33,8 +33,12 @@ class Service:
     serves: bool = False
 
 
-def gateway_url(site: Site, name: str = GATEWAY) -> str:
+def url(site: Site, name: str = GATEWAY) -> str:
     return f"http://{HOST}:{site.ports[name]}"
+
+
+def ops_url(site: Site, name: str) -> str:
+    return f"http://{HOST}:{site.ports[_ops(name)]}"
 
 
 def part(service: Service, copy: str | None = None, extra: dict[str, str] | None = None) -> Part:
@@ -97,7 +101,7 @@ def _gateway(site: Site, name: str) -> dict[str, str]:
         **_spool(site, name),
         "REDIS_URL": redis.url(site),
         "BUCKET_URL": bucket.url(site),
-        "CREDITS_URL": f"http://{HOST}:{site.ports['credits']}",
+        "CREDITS_URL": url(site, "credits"),
         "CREDITS_TOKENS": site.secrets.credits_token,
         "ADMIN_API_KEY": hashlib.sha256(site.secrets.admin_key.encode()).hexdigest(),
     }
@@ -151,7 +155,7 @@ async def _migrate(service: Service, site: Site) -> None:
 async def _ready(name: str, site: Site) -> bool:
     try:
         async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
-            answer = await http.get(f"http://{HOST}:{site.ports[_ops(name)]}/readyz")
+            answer = await http.get(f"{ops_url(site, name)}/readyz")
     except httpx.TransportError:
         return False
     return answer.is_success
@@ -173,9 +177,7 @@ async def create_demo_user(site: Site) -> str:
     login = {"x-api-key": site.secrets.admin_key}
     async with httpx.AsyncClient(timeout=10, trust_env=False, headers=login) as http:
         for username in ("demo", f"demo-{os.urandom(2).hex()}"):  # the second when a first try's answer was lost
-            answer = await http.post(
-                f"{gateway_url(site)}/v1/admin/create-user", json={"username": username, "credits": 100}
-            )
+            answer = await http.post(f"{url(site)}/v1/admin/create-user", json={"username": username, "credits": 100})
             if answer.is_success:
                 return str(answer.json()["api_key"])
             if answer.status_code != httpx.codes.CONFLICT:

@@ -47,6 +47,18 @@ class Stack:
     def user_key(self) -> str | None:
         return self._state.user_key
 
+    def url(self, name: str = services.GATEWAY) -> str:
+        """The address of a gateway or credits process, by its name; a further copy has its own."""
+        return services.url(self.site, name)
+
+    def ops_url(self, name: str) -> str:
+        """Where a service answers /healthz, /readyz and /metrics."""
+        return services.ops_url(self.site, name)
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The settings a service is started with, for tests that build the same resources."""
+        return dict(self._part(name, None).command(self.site).env)
+
     def exists(self) -> bool:
         return state.load(self.folder) is not None
 
@@ -165,13 +177,17 @@ class Stack:
     async def _ensure_started(self, part: Part) -> str:
         """Returns what the user should know about it, or nothing."""
         record = self._state.processes.get(part.name)
-        if record is not None and process.is_alive(record):
-            if record.fingerprint == part.command(self.site).fingerprint():
-                return "was running" if record.prepared else ""
+        if record is None:
+            await self._start(part)
+            return ""
+        if process.is_alive(record) and record.fingerprint != part.command(self.site).fingerprint():
             await process.stop(record)
             await self._start(part)
             return "restarted: its settings changed"
-        note = "" if record is None or record.stopped else f"restarted: it {process.how_it_ended(record)}"
+        # Asked before believed: it may have been killed a moment ago and still be on its way out.
+        if process.is_alive(record) and (await part.ready(self.site) or process.is_alive(record)):
+            return "was running" if record.prepared else ""
+        note = "" if record.stopped else f"restarted: it {process.how_it_ended(record)}"
         await self._start(part)
         return note
 

@@ -52,8 +52,8 @@ def describe(site: Site, state: State) -> Status:
     known = site.ports.keys()
     return Status(
         folder=str(site.folder),
-        gateway=services.gateway_url(site) if "gateway" in known else None,
-        credits=services.gateway_url(site, "credits") if "credits" in known else None,
+        gateway=services.url(site) if "gateway" in known else None,
+        credits=services.url(site, "credits") if "credits" in known else None,
         postgres=postgres.dsn(site) if "postgres" in known else None,
         clickhouse=clickhouse.url(site) if "clickhouse" in known else None,
         redis=redis.url(site) if "redis" in known else None,
