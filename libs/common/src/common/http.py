@@ -140,6 +140,10 @@ def strict_json(raw: bytes) -> Any:
         ) from None
     except _BadValueError as exc:
         raise errors.InvalidRequest(str(exc), details=[{"path": "body", "error": str(exc)}]) from None
+    except ValueError:
+        # Python refuses to read integers of thousands of digits, outside of its JSON errors.
+        message = "a number has too many digits"
+        raise errors.InvalidRequest(message, details=[{"path": "body", "error": message}]) from None
     if "\\u" in text:
         _refuse_bad_text(document)
     elif "\x00" in text:

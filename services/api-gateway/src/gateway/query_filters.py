@@ -1,0 +1,190 @@
+"""The WHERE clause: conditions of SQL that we wrote, over bound parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.datasets import Dataset
+from common.errors import InvalidRequest
+from common.identity import identity_key_sql
+from gateway.query_columns import BadValue, Field, part_of_value, whole_value
+from gateway.query_request import Range
+
+IN_VALUES_MAX = 10_000
+VALUE_CHARS_MAX = 10_000
+_COMPARISONS: Mapping[str, str] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+# A row without a value is not equal to any: eq and ne together find every row.
+_EQUALITY: Mapping[str, str] = {
+    "eq": "{column} = {value}",
+    "ne": "ifNull({column} != {value}, true)",
+    "in": "{column} IN {value}",
+    "nin": "ifNull({column} NOT IN {value}, true)",
+}
+# Not LIKE: %, _ and \ are ordinary characters of a value.
+_TEXT: Mapping[str, str] = {
+    "prefix": "startsWith({column}, {text})",
+    "contains": "position({column}, {text}) > 0",
+}
+_UNORDERED_TEXT = frozenset({"email", "phone"})
+
+
+@dataclass
+class Faults:
+    """Everything that is wrong with a request, so that one answer names all of it."""
+
+    found: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, path: str, error: str) -> None:
+        self.found.append({"path": path, "error": error})
+
+    def raise_if_any(self) -> None:
+        if self.found:
+            raise InvalidRequest(details=self.found)
+
+
+@dataclass
+class Conditions:
+    """ANDed conditions and what is bound in them, in the order they were asked for."""
+
+    dataset: Dataset
+    fields: Mapping[str, Field]
+    faults: Faults
+    normalise: Callable[[Field, str], str]
+    sql: list[str] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    _equal: dict[str, str] = field(default_factory=dict)  # column -> the bound value it must equal
+
+    def where(self) -> str:
+        """The clause, or nothing. Equality on the whole first identity adds its key, which the primary index finds."""
+        conditions = [*self.sql]
+        if key := self._identity_condition():
+            conditions.insert(0, key)
+        return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+    @property
+    def one_row_at_most(self) -> bool:
+        return self._identity_condition() is not None
+
+    def filter(self, name: str, asked: Any) -> None:
+        path = f"filters.{name}"
+        column = self._field(path, name)
+        if column is None:
+            return
+        if isinstance(asked, list):
+            self._operator(column, "in", asked, path)
+        elif isinstance(asked, dict):
+            if not asked:
+                self.faults.add(path, f"name an operator: {', '.join(column.operators)}")
+            for operator, value in asked.items():
+                self._operator(column, operator, value, f"{path}.{operator[:80]}")
+        else:
+            self._operator(column, "eq", asked, path)
+
+    def range(self, name: str, asked: Range) -> None:
+        path = f"range.{name}"
+        column = self._field(path, name)
+        if column is None:
+            return
+        if asked.from_ is None and asked.to is None:
+            self.faults.add(path, "give from, to or both")
+        if asked.from_ is not None:
+            self._operator(column, "gte", asked.from_, f"{path}.from")
+        if asked.to is not None:
+            self._operator(column, "lte", asked.to, f"{path}.to")
+
+    def fuzzy(self, name: str, query: str) -> None:
+        path = f"fuzzy.{name}"
+        column = self._field(path, name)
+        if column is None:
+            return
+        if not column.is_text:
+            self.faults.add(path, "fuzzy search needs a text column")
+            return
+        value = self._bind("String", part_of_value(column, query))
+        self.sql.append(f"positionCaseInsensitiveUTF8({column.sql}, {value}) > 0")
+
+    def _field(self, path: str, name: str) -> Field | None:
+        column = self.fields.get(name)
+        if column is None:
+            self.faults.add(path, "this dataset has no such column")
+        return column
+
+    def _operator(self, column: Field, operator: str, value: Any, path: str) -> None:
+        if operator not in column.operators:
+            known = ", ".join(column.operators) or "none"
+            self.faults.add(path, f"operators of a {column.kind} column: {known}")
+            return
+        try:
+            self.sql.append(self._condition(column, operator, value))
+        except BadValue as exc:
+            self.faults.add(path, str(exc))
+
+    def _condition(self, column: Field, operator: str, value: Any) -> str:
+        if operator == "is_null":
+            return self._is_null(column, value)
+        if operator in _COMPARISONS:
+            return f"{column.sql} {_COMPARISONS[operator]} {self._ordered_value(column, value)}"
+        if operator in _TEXT:
+            text = self._bind("String", _bounded(part_of_value(column, value)))
+            return _TEXT[operator].format(column=column.sql, text=text)
+        bound = self._values(column, value) if operator in {"in", "nin"} else self._value(column, value)
+        if operator == "eq":
+            self._equal.setdefault(column.name, bound)
+        return _EQUALITY[operator].format(column=column.sql, value=bound)
+
+    def _is_null(self, column: Field, value: Any) -> str:
+        if not isinstance(value, bool):
+            raise BadValue("expected true or false")
+        return f"{'isNull' if value else 'isNotNull'}({column.sql})"
+
+    def _value(self, column: Field, value: Any) -> str:
+        return self._bind(column.parameter, self._as_stored(column, value))
+
+    def _values(self, column: Field, values: Any) -> str:
+        if not isinstance(values, list) or not values:
+            raise BadValue("expected a list with at least one value")
+        if len(values) > IN_VALUES_MAX:
+            raise BadValue(f"expected at most {IN_VALUES_MAX} values")
+        return self._bind(f"Array({column.parameter})", [self._as_stored(column, value) for value in values])
+
+    def _ordered_value(self, column: Field, value: Any) -> str:
+        if column.column and column.column.normalise in _UNORDERED_TEXT:
+            return self._bind("String", _bounded(part_of_value(column, value)))
+        return self._value(column, value)
+
+    def _as_stored(self, column: Field, value: Any) -> Any:
+        if value is None:
+            raise BadValue('null is not a value: use {"is_null": true}')
+        if isinstance(value, str):
+            _bounded(value)
+        return whole_value(column, value, self.normalise)
+
+    def _bind(self, type_: str, value: Any) -> str:
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = value
+        return f"{{{name}:{type_}}}"
+
+    def _identity_condition(self) -> str | None:
+        """Correct for the first identity only: a row that has it is keyed by it, whatever else the row holds."""
+        if not self.dataset.identity:
+            return None
+        columns: Sequence[str] = self.dataset.identity[0]
+        if not all(self._keys_by_text(name) for name in columns):
+            return None
+        values = {name: f"toString({self._equal[name]})" for name in columns}
+        return f"dedupe_key = {identity_key_sql(self.dataset, columns, values)}"
+
+    def _keys_by_text(self, name: str) -> bool:
+        # Types whose text depends on the column's precision are left to the other conditions.
+        bound = self._equal.get(name)
+        if bound is None or self.fields[name].kind not in {"string", "country", "integer"}:
+            return False
+        return self.parameters[bound[1:].partition(":")[0]] != ""
+
+
+def _bounded(text: str) -> str:
+    if len(text) > VALUE_CHARS_MAX:
+        raise BadValue(f"expected at most {VALUE_CHARS_MAX} characters")
+    return text

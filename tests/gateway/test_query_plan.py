@@ -1,0 +1,295 @@
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.datasets import Dataset, Datasets, PriceList
+from common.errors import InvalidRequest, QueryTooExpensive
+from gateway.query_columns import Field
+from gateway.query_plan import QueryPlan, plan_query
+from gateway.query_request import QueryRequest
+
+COLUMNS = {
+    "email": {"type": "string", "normalise": "email"},
+    "phone": {"type": "string", "normalise": "phone"},
+    "city": {"type": "string", "normalise": "text"},
+    "country": {"type": "country"},
+    "age": {"type": "integer"},
+    "score": {"type": "float"},
+    "paid": {"type": "decimal(10, 2)"},
+    "active": {"type": "boolean"},
+    "born": {"type": "date"},
+    "record_ts": {"type": "timestamp"},
+    "tags": {"type": "json"},
+}
+PLACEHOLDER = re.compile(r"\{(\w+):[^}]*\}")
+
+
+def datasets(**price: Any) -> Datasets:
+    people = Dataset.model_validate(
+        {"name": "people", "identity": ["email", "phone"], "columns": COLUMNS, "price": price or {"per_query": 1}}
+    )
+    flights = Dataset.model_validate(
+        {
+            "name": "flights",
+            "identity": [["carrier", "flight"]],
+            "columns": {"carrier": {"type": "string"}, "flight": {"type": "integer"}, "hour": {"type": "timestamp"}},
+        }
+    )
+    return Datasets({"people": people, "flights": flights})
+
+
+def lowered(_dataset: Dataset, field: Field, text: str) -> str:
+    return text.lower() if field.name == "email" else text
+
+
+def plan(price: Mapping[str, Any] | None = None, /, **body: Any) -> QueryPlan:
+    ask = QueryRequest.model_validate(body)
+    return plan_query(ask, datasets(**(price or {})), lowered, timeout_s=30)
+
+
+def faults(**body: Any) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as refusal:
+        plan(**body)
+    return {fault["path"]: fault["error"] for fault in refusal.value.details}
+
+
+def where(planned: QueryPlan) -> str:
+    return planned.sql.partition(" WHERE ")[2].partition(" ORDER BY ")[0]
+
+
+def test_without_a_selection_every_declared_column_and_the_time_of_loading_are_answered() -> None:
+    planned = plan()
+    assert planned.columns == (*COLUMNS, "ingest_ts")
+    assert planned.sql.endswith("FROM people FINAL ORDER BY dedupe_key LIMIT {limit:UInt64} OFFSET {offset:UInt64}")
+    assert planned.count_sql == "SELECT count() FROM people FINAL"
+    assert planned.parameters == {"limit": 100, "offset": 0}
+
+
+def test_system_columns_are_selected_on_request() -> None:
+    assert plan(select=["upload_id", "row_no"]).columns == ("upload_id", "row_no")
+
+
+@pytest.mark.parametrize(
+    ("asked", "condition", "value"),
+    [
+        ("Delhi", "`city` = {p0:String}", "Delhi"),
+        (["Delhi", "Pune"], "`city` IN {p0:Array(String)}", ["Delhi", "Pune"]),
+        ({"ne": "Delhi"}, "ifNull(`city` != {p0:String}, true)", "Delhi"),
+        ({"nin": ["Delhi"]}, "ifNull(`city` NOT IN {p0:Array(String)}, true)", ["Delhi"]),
+        ({"prefix": "%_\\"}, "startsWith(`city`, {p0:String})", "%_\\"),
+        ({"contains": "%"}, "position(`city`, {p0:String}) > 0", "%"),
+        ({"gte": "D"}, "`city` >= {p0:String}", "D"),
+    ],
+)
+def test_each_operator_is_a_condition_over_a_bound_value(asked: Any, condition: str, value: Any) -> None:
+    planned = plan(filters={"city": asked})
+    assert (where(planned), planned.parameters["p0"]) == (condition, value)
+
+
+def test_conditions_are_all_required_and_the_count_has_the_same_ones() -> None:
+    planned = plan(
+        filters={"age": {"gte": 18, "lt": 65}, "active": True},
+        range={"record_ts": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T05:30:00+05:30"}},
+        fuzzy={"city": {"query": "DEL"}},
+    )
+    assert where(planned) == (
+        "`age` >= {p0:Int64} AND `age` < {p1:Int64} AND `active` = {p2:Bool}"
+        " AND `record_ts` >= {p3:DateTime64(6, 'UTC')} AND `record_ts` <= {p4:DateTime64(6, 'UTC')}"
+        " AND positionCaseInsensitiveUTF8(`city`, {p5:String}) > 0"
+    )
+    assert planned.parameters["p2"] == "true"
+    assert planned.parameters["p4"] == "2026-01-02 00:00:00.000000"
+    assert planned.count_sql is not None
+    assert where(planned) in planned.count_sql
+
+
+def test_nothing_is_counted_when_no_total_is_wanted() -> None:
+    assert plan(count="none").count_sql is None
+
+
+def test_absence_is_asked_for_with_is_null() -> None:
+    assert where(plan(filters={"city": {"is_null": True}})) == "isNull(`city`)"
+    assert where(plan(filters={"city": {"is_null": False}})) == "isNotNull(`city`)"
+
+
+def test_equality_on_the_first_identity_finds_its_row_through_the_key() -> None:
+    planned = plan(filters={"email": "A@B.C"})
+    assert (
+        where(planned) == "dedupe_key = sipHash128('people', 'email', toString({p0:String})) AND `email` = {p0:String}"
+    )
+    assert planned.parameters["p0"] == "a@b.c"
+    assert planned.one_row_at_most
+
+
+def test_an_identity_of_several_columns_needs_all_of_them() -> None:
+    assert not plan(dataset="flights", filters={"carrier": "UA"}).one_row_at_most
+    planned = plan(dataset="flights", filters={"flight": 15, "carrier": "UA"})
+    assert "sipHash128('flights', 'carrier+flight', toString({p1:String}), toString({p0:Int64}))" in where(planned)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"phone": "+14155550100"},
+        {"email": ["a@b.c"]},
+        {"email": {"ne": "a@b.c"}},
+        {"email": ""},
+        {"email": {"gte": "a"}},
+    ],
+)
+def test_what_is_not_equality_on_the_first_identity_does_not_claim_to_be_one_row(filters: dict[str, Any]) -> None:
+    assert not plan(filters=filters).one_row_at_most
+
+
+def test_parts_of_an_email_are_lowered_and_not_taken_for_whole_addresses() -> None:
+    planned = plan(filters={"email": {"prefix": "Prath", "gt": "A"}})
+    assert (planned.parameters["p0"], planned.parameters["p1"]) == ("prath", "a")
+
+
+def test_sorting_is_stable_and_puts_absent_values_last() -> None:
+    assert "ORDER BY `age` DESC NULLS LAST, dedupe_key LIMIT" in plan(sort="age desc").sql
+    assert "ORDER BY `city` ASC NULLS LAST, `age` DESC NULLS LAST, dedupe_key" in plan(sort=["city", "age DESC"]).sql
+
+
+def test_every_fault_is_named_at_once_and_none_repeats_the_value() -> None:
+    found = faults(
+        filters={"nope": 1, "age": "secret", "city": {"like": "x"}, "active": {"gt": True}, "country": {"prefix": "I"}},
+        range={"age": {}},
+        fuzzy={"age": {"query": "x"}},
+        select=["email", "email", "dedupe_key"],
+        sort=["age SIDEWAYS", "nope"],
+    )
+    assert set(found) == {
+        "filters.nope",
+        "filters.age",
+        "filters.city.like",
+        "filters.active.gt",
+        "filters.country.prefix",
+        "range.age",
+        "fuzzy.age",
+        "select.1",
+        "select.2",
+        "sort.0",
+        "sort.1",
+    }
+    assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("age", value) for value in (True, "5", 5.0, 2**63, -(2**63) - 1, None, [], {}, [1, "2"], [None])),
+        *(("score", value) for value in (True, "5", 10**400)),
+        *(("paid", value) for value in (True, "x", "NaN", "Infinity", 0.001, 10**9, "1e400", "-1e-400")),
+        *(("active", value) for value in (1, 0, "true", "yes")),
+        *(
+            ("born", value)
+            for value in ("2026-02-30", "20260101", "2026-1-1", "1899-12-31", "2300-01-01", 5, "٢٠٢٦-01-01")
+        ),
+        *(("record_ts", value) for value in ("yesterday", "2300-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", 0, "")),
+        *(
+            ("city", value)
+            for value in (5, True, "x" * 10_001, [["a"]], {"eq": {"eq": "a"}}, {"in": "Delhi"}, {"in": []})
+        ),
+        *(("city", value) for value in ({"is_null": "yes"}, {"is_null": 1}, {"prefix": 5}, {"contains": None})),
+        ("tags", {"a": 1}),
+        ("age", list(range(10_001))),
+    ],
+)
+def test_a_value_that_the_column_cannot_hold_is_refused(column: str, value: Any) -> None:
+    assert all(path.startswith(f"filters.{column}") for path in faults(filters={column: value}))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "bound"),
+    [
+        ("age", -(2**63), -(2**63)),
+        ("score", 3, 3.0),
+        ("paid", 1, "1.00"),
+        ("paid", 0.1, "0.10"),
+        ("paid", "99999999.99", "99999999.99"),
+        ("paid", "1e3", "1000.00"),
+        ("active", False, "false"),
+        ("born", "1900-01-01", "1900-01-01"),
+        ("record_ts", "2026-01-01", "2026-01-01 00:00:00.000000"),
+        ("record_ts", "2026-01-01T00:00:00.123456+01:00", "2025-12-31 23:00:00.123456"),
+    ],
+)
+def test_a_value_is_bound_as_the_column_reads_it(column: str, value: Any, bound: Any) -> None:
+    assert plan(filters={column: value}).parameters["p0"] == bound
+
+
+def test_an_unknown_dataset_is_refused_by_naming_the_known_ones() -> None:
+    assert "people, flights" in faults(dataset="'; DROP TABLE people")["dataset"]
+
+
+def test_a_flat_price_holds_one_query_and_sets_no_limit_on_rows() -> None:
+    planned = plan({"per_query": 1})
+    assert (planned.price_cap, planned.settings) == (1000, {"max_execution_time": 30})
+
+
+def test_a_ceiling_becomes_a_limit_on_rows_and_the_price_never_passes_it() -> None:
+    planned = plan({"per_query": 1, "per_row": 0.01, "per_query_max": 20}, limit=1000, max_credits=2)
+    assert (planned.price_cap, planned.settings["max_result_rows"]) == (2000, 100)
+    assert planned.price(rows=100, rows_read=10**9) == 2000
+
+
+def test_a_ceiling_below_the_price_of_a_query_is_refused_with_both_figures() -> None:
+    with pytest.raises(QueryTooExpensive) as refusal:
+        plan({"per_query": 2}, max_credits=1)
+    assert refusal.value.details == {"estimate": 2, "limit": 1}
+
+
+def test_a_price_by_rows_read_holds_the_maximum_and_limits_the_reading() -> None:
+    planned = plan({"per_query": 1, "per_million_rows_read": 1, "per_query_max": 11})
+    assert (planned.price_cap, planned.settings["max_rows_to_read"]) == (11_000, 10_000_000)
+    assert planned.counts_rows_read
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+NAMES = st.sampled_from([*COLUMNS, "ingest_ts", "upload_id", "row_no", "dedupe_key"]) | st.text()
+OPERATORS = st.sampled_from(["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "prefix", "contains", "is_null"])
+BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "filters": st.dictionaries(NAMES, JSON | st.dictionaries(OPERATORS, JSON, max_size=3), max_size=5),
+        "range": st.dictionaries(NAMES, st.fixed_dictionaries({}, optional={"from": JSON, "to": JSON}), max_size=3),
+        "fuzzy": st.dictionaries(NAMES, st.fixed_dictionaries({"query": st.text(min_size=1)}), max_size=3),
+        "select": st.lists(NAMES, min_size=1, max_size=5),
+        "sort": NAMES | st.lists(NAMES | NAMES.map("{} DESC".format), max_size=4),
+    },
+)
+
+
+@given(body=BODIES)
+def test_no_body_makes_the_planner_fail_or_puts_a_text_of_it_into_sql(body: dict[str, Any]) -> None:
+    ask = QueryRequest.model_validate(body)
+    try:
+        planned = plan_query(ask, datasets(), lowered, timeout_s=30)
+    except InvalidRequest:
+        return
+    for sql in (planned.sql, planned.count_sql or ""):
+        assert set(PLACEHOLDER.findall(sql)) <= planned.parameters.keys()
+        skeleton = PLACEHOLDER.sub("?", sql).replace("`", "")
+        assert re.fullmatch(r"[A-Za-z0-9_ ,.()=<>!?+']*", skeleton)
+        assert set(re.findall(r"'([^']*)'", skeleton)) <= {"people", "email"}
+
+
+@given(text=st.text(min_size=1))
+def test_a_text_reaches_the_query_as_a_bound_value_only(text: str) -> None:
+    marked = f"~{text}~"
+    planned = plan(filters={"city": marked, "phone": {"prefix": marked}}, fuzzy={"city": {"query": marked}})
+    assert "~" not in planned.sql
+    assert planned.parameters["p0"] == marked
+
+
+def test_the_price_list_travels_with_the_plan() -> None:
+    assert plan().price_list == PriceList(per_query=1)
