@@ -34,9 +34,11 @@ async def check_all(checks: Mapping[str, Check], deadline_s: float = _CHECK_S) -
     return dict(zip(checks, states, strict=True))
 
 
-def ops_app(checks: Mapping[str, Check]) -> Starlette:
+def ops_app(checks: Mapping[str, Check], alive: Check | None = None) -> Starlette:
     async def healthz(_: Request) -> Response:
-        return Response("ok\n")
+        states = await check_all({"alive": alive} if alive else {})
+        stuck = "unhealthy" in states.values()
+        return Response("stuck\n" if stuck else "ok\n", status_code=503 if stuck else 200)
 
     async def readyz(_: Request) -> Response:
         states = await check_all(checks)
@@ -50,11 +52,16 @@ def ops_app(checks: Mapping[str, Check]) -> Starlette:
 
 
 @asynccontextmanager
-async def open_ops_port(settings: ProcessSettings, checks: Mapping[str, Check]) -> AsyncIterator[None]:
-    """Serve the operator's port beside whatever the process does; the process keeps its own signal handling."""
+async def open_ops_port(
+    settings: ProcessSettings, checks: Mapping[str, Check], *, alive: Check | None = None
+) -> AsyncIterator[None]:
+    """Serve the operator's port beside whatever the process does; the process keeps its own signal handling.
+
+    `alive` is for what can be stuck while it answers (a consumer): when it raises, /healthz answers 503.
+    """
     server = QuietServer(
         uvicorn.Config(
-            ops_app(checks), host=settings.ops_host, port=settings.ops_port, log_config=None, access_log=False
+            ops_app(checks, alive), host=settings.ops_host, port=settings.ops_port, log_config=None, access_log=False
         )
     )
     serving = asyncio.create_task(server.serve())

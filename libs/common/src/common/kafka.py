@@ -6,11 +6,11 @@ acknowledge before the work is done, and would raise on a header that is not UTF
 
 import dataclasses
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.helpers import create_ssl_context
@@ -65,6 +65,20 @@ def consumer_broker(settings: KafkaSettings, *, graceful_s: float) -> KafkaBroke
     )
 
 
+def rewind(consumer: AIOKafkaConsumer, records: Iterable[ConsumerRecord]) -> None:
+    """Make these records the next ones again: what a handler does with a batch it could not finish.
+
+    FastStream's own nack raises at the first partition that a rebalance took away and leaves the others where they
+    are, past records that nobody has handled: the next commit would lose them.
+    """
+    earliest: dict[TopicPartition, int] = {}
+    for record in records:
+        place = TopicPartition(record.topic, record.partition)
+        earliest[place] = min(record.offset, earliest.get(place, record.offset))
+    for place in earliest.keys() & consumer.assignment():
+        consumer.seek(place, earliest[place])
+
+
 async def create_topics(brokers: str, **security: Any) -> None:
     """Create every topic of the table that is missing; leaves existing ones as they are."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers, **security)
@@ -98,6 +112,8 @@ async def _harmless_headers(
 
 
 def _without_bad_headers(record: ConsumerRecord) -> ConsumerRecord:
+    if not record.headers:
+        return record
     kept = [
         (name, (value or b"").decode("utf-8", "replace").encode())
         for name, value in record.headers

@@ -10,11 +10,15 @@ MetricName = Literal[
     "bigdata_rate_limit_decisions_total",
     "bigdata_spool_bytes",
     "bigdata_spool_dropped_total",
+    "bigdata_spool_oldest_seconds",
+    "bigdata_spool_refused_total",
+    "bigdata_credit_calls_total",
     "bigdata_credit_operations_total",
     "bigdata_upload_rows_total",
     "bigdata_chunks_total",
     "bigdata_audit_rows_total",
     "bigdata_dead_letters_total",
+    "bigdata_consumer_lag",
 ]
 NAMES: tuple[str, ...] = get_args(MetricName)
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
