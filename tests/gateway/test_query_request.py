@@ -39,12 +39,16 @@ def test_everything_the_design_shows_is_understood() -> None:
     assert ask.max_credits == 5000
 
 
+def each(field: str, values: list[Any]) -> list[tuple[dict[str, Any], str]]:
+    return [({field: value}, field) for value in values]
+
+
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        *(({"limit": value}, "limit") for value in (0, -1, 10**9, 2**63, True, "5", 1.5, None)),
-        *(({"offset": value}, "offset") for value in (-1, 100_001, True, "0")),
-        *(({"max_credits": value}, "max_credits") for value in (0, -1, True, "5", 0.0001, 10**30, [])),
+        *each("limit", [0, -1, 10**9, 2**63, True, "5", 1.5, None]),
+        *each("offset", [-1, 100_001, True, "0"]),
+        *each("max_credits", [0, -1, True, "5", 0.0001, 10**30, []]),
         ({"count": "some"}, "count"),
         ({"format": "parquet"}, "format"),
         ({"select": []}, "select"),

@@ -1,29 +1,24 @@
 """What a filter may ask of a column: its operators, and how a value of the request becomes a bound parameter.
 
-A value reaches ClickHouse as text of a declared parameter type, never as SQL. Whatever ClickHouse would clamp, wrap or
-read differently (integers beyond 64 bits, dates beyond the type, year 2200) is refused here.
+A value reaches ClickHouse as text of a declared parameter type, never as SQL, written by the rule that wrote the
+column: an e-mail in capitals finds its row, and what no row can hold is refused instead of wrapped or clamped.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from common.datasets import SYSTEM_COLUMNS, Column, Dataset
+from common.normalise import Rejection, normalise
 
-_INT64 = 1 << 63
-_DECIMAL_DIGITS_MAX = 76
 _EQUALITY = ("eq", "ne", "in", "nin", "is_null")
 _ORDER = ("gt", "gte", "lt", "lte")
-_TEXT = ("prefix", "contains")
 _NUMBERS = (*_EQUALITY, *_ORDER)
 _OPERATORS: Mapping[str, tuple[str, ...]] = {
-    "string": (*_EQUALITY, *_ORDER, *_TEXT),
+    "string": (*_EQUALITY, *_ORDER, "prefix", "contains"),
     "country": _EQUALITY,
     "integer": _NUMBERS,
     "decimal": _NUMBERS,
@@ -41,8 +36,25 @@ _PARAMETERS: Mapping[str, str] = {
     "date": "Date32",
     "timestamp": "DateTime64(6, 'UTC')",
 }
+# By kind: what the JSON value must be, and what to say otherwise. `true` is no integer, "5" no number.
+_JSON_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "expected text"),
+    "country": ((str,), "expected a country: its ISO 3166 code or name"),
+    "integer": ((int,), "expected an integer"),
+    "decimal": ((int, float, str), "expected a number, or text that holds one"),
+    "float": ((int, float), "expected a number"),
+    "boolean": ((bool,), "expected true or false"),
+    "date": ((str,), "expected a date, YYYY-MM-DD"),
+    "timestamp": ((str,), "expected a timestamp, such as 2026-01-31T12:00:00Z"),
+}
+_RANGE = "outside of what the column can hold"
+_REASONS: Mapping[str, str] = {
+    "email_syntax": "expected an e-mail address; for a part of one use prefix or contains",
+    "phone_invalid": "expected a phone number; with + and country code it needs no region",
+}
 # The identity's hash is of no use to a client; the other system columns can be asked for.
 _OFFERED_SYSTEM_COLUMNS = ("ingest_ts", "upload_id", "row_no")
+VALUE_CHARS_MAX = 10_000
 
 
 class BadValue(Exception):
@@ -54,10 +66,22 @@ class Field:
     """A column as a query sees it."""
 
     name: str
-    kind: str
-    parameter: str  # the ClickHouse type of a bound value
-    operators: tuple[str, ...]
-    column: Column | None = None  # None: a system column
+    column: Column
+
+    @property
+    def kind(self) -> str:
+        return self.column.type.partition("(")[0]
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        return _OPERATORS[self.kind]
+
+    @property
+    def parameter(self) -> str:
+        """The ClickHouse type of a bound value."""
+        if self.kind == "decimal":
+            return self.column.type.capitalize()
+        return _PARAMETERS.get(self.kind, "String")
 
     @property
     def sql(self) -> str:
@@ -67,132 +91,41 @@ class Field:
     def sortable(self) -> bool:
         return self.kind != "json"
 
-    @property
-    def is_text(self) -> bool:
-        return self.kind == "string"
-
 
 def fields_of(dataset: Dataset) -> dict[str, Field]:
     """Every column a query on this dataset may name."""
-    declared = {name: _field(name, column.type, column) for name, column in dataset.columns.items()}
-    return declared | {name: _field(name, SYSTEM_COLUMNS[name], None) for name in _OFFERED_SYSTEM_COLUMNS}
+    system = {name: Column(type=SYSTEM_COLUMNS[name]) for name in _OFFERED_SYSTEM_COLUMNS}
+    return {name: Field(name, column) for name, column in (dataset.columns | system).items()}
 
 
-def _field(name: str, type_: str, column: Column | None) -> Field:
-    kind = type_.partition("(")[0]
-    return Field(name, kind, _parameter(kind, type_), _OPERATORS[kind], column)
-
-
-def _parameter(kind: str, type_: str) -> str:
-    if kind == "decimal":
-        return f"Decimal({type_.removeprefix('decimal(')}"
-    return _PARAMETERS.get(kind, "String")
-
-
-def whole_value(field: Field, value: Any, normalise: Callable[[Field, str], str]) -> Any:
-    """A value as the column stores it; raises BadValue."""
-    return _READERS[field.kind](field, value, normalise)
+def whole_value(field: Field, value: Any, region: str) -> str | int:
+    """A value as the column stores it, for its bound parameter. `region` is that of phone numbers without a +."""
+    accepted, expected = _JSON_TYPES[field.kind]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
+        raise BadValue(expected)
+    written = normalise(field.column, _written(value), region=region)
+    if isinstance(written, Rejection):
+        reason = written.reason
+        raise BadValue(_RANGE if reason.endswith("_range") else _REASONS.get(reason, expected))
+    if written is None:
+        raise BadValue('blank is not a value: use {"is_null": true}')
+    return int(written) if field.kind == "integer" else written
 
 
 def part_of_value(field: Field, value: Any) -> str:
-    """Text that a stored value begins with, contains or is ordered against: a part of a value cannot be normalised
-    as a whole one, but what normalising does to every character is done.
+    """Text that a stored value begins with, contains or is ordered against. A part of a value cannot be normalised
+    like a whole one, but what normalising does to every character is done.
     """
-    text = unicodedata.normalize("NFC", _text(value))
-    return text.lower() if field.column and field.column.normalise == "email" else text
-
-
-def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadValue("expected text")
-    return value
+    text = unicodedata.normalize("NFC", _written(value))
+    return text.lower() if field.column.normalise == "email" else text
 
 
-def _string(field: Field, value: Any, normalise: Callable[[Field, str], str]) -> str:
-    return normalise(field, _text(value))
-
-
-def _integer(_field: Field, value: Any, _normalise: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadValue("expected an integer")
-    if not -_INT64 <= value < _INT64:
-        raise BadValue("an integer of at most 64 bits is expected")
-    return value
-
-
-def _float(_field: Field, value: Any, _normalise: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadValue("expected a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise BadValue("the number is out of range") from None
-
-
-def _decimal(field: Field, value: Any, _normalise: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise BadValue("expected a number, or text that holds one")
-    precision, scale = (int(digits) for digits in re.findall(r"\d+", field.parameter))
-    try:
-        # repr is the shortest text of a float: 0.1 is one tenth here.
-        number = Decimal(repr(value) if isinstance(value, float) else value)
-        with localcontext(prec=_DECIMAL_DIGITS_MAX):
-            fitting = number.quantize(Decimal(1).scaleb(-scale))
-    except InvalidOperation:
-        raise BadValue("expected a decimal number within the column's range") from None
-    if not number.is_finite() or fitting != number or len(fitting.as_tuple().digits) > precision:
-        raise BadValue(f"expected at most {precision} digits, {scale} of them after the point")
-    return format(fitting, "f")
-
-
-def _boolean(_field: Field, value: Any, _normalise: object) -> str:
-    if not isinstance(value, bool):
-        raise BadValue("expected true or false")
-    return "true" if value else "false"
-
-
-def _date(_field: Field, value: Any, _normalise: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        raise BadValue("expected a date, YYYY-MM-DD")
-    try:
-        day = date.fromisoformat(value)
-    except ValueError:
-        raise BadValue("expected a day of the calendar") from None
-    return _in_range(day).isoformat()
-
-
-def _timestamp(_field: Field, value: Any, _normalise: object) -> str:
-    """ISO 8601; naive means UTC, as in the files that are loaded."""
-    if not isinstance(value, str):
-        raise BadValue("expected a timestamp, such as 2026-01-31T12:00:00Z")
-    try:
-        moment = datetime.fromisoformat(value)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadValue("expected a timestamp, such as 2026-01-31T12:00:00Z") from None
-    _in_range(moment.date())
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-def _in_range(day: date) -> date:
-    # What Date32 and DateTime64 hold; beyond it ClickHouse clamps without a word.
-    if not date(1900, 1, 1) <= day <= date(2299, 12, 31):
-        raise BadValue("expected a year from 1900 to 2299")
-    return day
-
-
-def _json(_field: Field, _value: Any, _normalise: object) -> str:
-    raise BadValue("a json column cannot be filtered")
-
-
-_READERS: Mapping[str, Callable[[Field, Any, Callable[[Field, str], str]], Any]] = {
-    "string": _string,
-    "country": _string,
-    "integer": _integer,
-    "decimal": _decimal,
-    "float": _float,
-    "boolean": _boolean,
-    "date": _date,
-    "timestamp": _timestamp,
-    "json": _json,
-}
+def _written(value: str | float | bool) -> str:  # noqa: FBT001 - a JSON value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > VALUE_CHARS_MAX:
+        raise BadValue(f"expected at most {VALUE_CHARS_MAX} characters")
+    return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,6 @@ from gateway.query_columns import BadValue, Field, part_of_value, whole_value
 from gateway.query_request import Range
 
 IN_VALUES_MAX = 10_000
-VALUE_CHARS_MAX = 10_000
 _COMPARISONS: Mapping[str, str] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 # A row without a value is not equal to any: eq and ne together find every row.
 _EQUALITY: Mapping[str, str] = {
@@ -51,7 +50,7 @@ class Conditions:
     dataset: Dataset
     fields: Mapping[str, Field]
     faults: Faults
-    normalise: Callable[[Field, str], str]
+    region: str  # of phone numbers without a +
     sql: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     _equal: dict[str, str] = field(default_factory=dict)  # column -> the bound value it must equal
@@ -99,7 +98,7 @@ class Conditions:
         column = self._field(path, name)
         if column is None:
             return
-        if not column.is_text:
+        if column.kind != "string":
             self.faults.add(path, "fuzzy search needs a text column")
             return
         value = self._bind("String", part_of_value(column, query))
@@ -127,7 +126,7 @@ class Conditions:
         if operator in _COMPARISONS:
             return f"{column.sql} {_COMPARISONS[operator]} {self._ordered_value(column, value)}"
         if operator in _TEXT:
-            text = self._bind("String", _bounded(part_of_value(column, value)))
+            text = self._bind("String", part_of_value(column, value))
             return _TEXT[operator].format(column=column.sql, text=text)
         bound = self._values(column, value) if operator in {"in", "nin"} else self._value(column, value)
         if operator == "eq":
@@ -150,16 +149,14 @@ class Conditions:
         return self._bind(f"Array({column.parameter})", [self._as_stored(column, value) for value in values])
 
     def _ordered_value(self, column: Field, value: Any) -> str:
-        if column.column and column.column.normalise in _UNORDERED_TEXT:
-            return self._bind("String", _bounded(part_of_value(column, value)))
+        if column.column.normalise in _UNORDERED_TEXT:
+            return self._bind("String", part_of_value(column, value))
         return self._value(column, value)
 
     def _as_stored(self, column: Field, value: Any) -> Any:
         if value is None:
             raise BadValue('null is not a value: use {"is_null": true}')
-        if isinstance(value, str):
-            _bounded(value)
-        return whole_value(column, value, self.normalise)
+        return whole_value(column, value, self.region)
 
     def _bind(self, type_: str, value: Any) -> str:
         name = f"p{len(self.parameters)}"
@@ -181,10 +178,4 @@ class Conditions:
         bound = self._equal.get(name)
         if bound is None or self.fields[name].kind not in {"string", "country", "integer"}:
             return False
-        return self.parameters[bound[1:].partition(":")[0]] != ""
-
-
-def _bounded(text: str) -> str:
-    if len(text) > VALUE_CHARS_MAX:
-        raise BadValue(f"expected at most {VALUE_CHARS_MAX} characters")
-    return text
+        return self.parameters[bound[1:].partition(":")[0]] != ""  # an empty text identifies nothing

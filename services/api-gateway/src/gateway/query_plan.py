@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from common import prices
 from common.datasets import Dataset, Datasets, PriceList
 from common.errors import InvalidRequest
+from common.normalise import normalise
 from gateway.query_columns import Field, fields_of
 from gateway.query_filters import Conditions, Faults
 from gateway.query_request import QueryRequest
@@ -41,14 +42,12 @@ class QueryPlan:
         return min(prices.price_of(self.price_list, rows=rows, rows_read=rows_read), self.price_cap)
 
 
-def plan_query(
-    ask: QueryRequest, datasets: Datasets, normalise: Callable[[Dataset, Field, str], str], *, timeout_s: float
-) -> QueryPlan:
+def plan_query(ask: QueryRequest, datasets: Datasets, *, timeout_s: float) -> QueryPlan:
     """Raises InvalidRequest with every fault and its path, or QueryTooExpensive when max_credits cannot cover it."""
     dataset = dataset_named(ask.dataset, datasets)
     fields = fields_of(dataset)
     faults = Faults()
-    conditions = Conditions(dataset, fields, faults, lambda field, text: normalise(dataset, field, text))
+    conditions = Conditions(dataset, fields, faults, _region(ask, dataset))
     for name, asked in ask.filters.items():
         conditions.filter(name, asked)
     for name, ends in ask.range.items():
@@ -83,6 +82,16 @@ def dataset_named(name: str, datasets: Datasets) -> Dataset:
     if dataset is None:
         raise InvalidRequest(details=[{"path": "dataset", "error": f"one of: {', '.join(datasets)}"}])
     return dataset
+
+
+def _region(ask: QueryRequest, dataset: Dataset) -> str:
+    """The region of phone numbers without a +, as in a row: that of its country, else the dataset's."""
+    for name, column in dataset.columns.items():
+        asked = ask.filters.get(name)
+        if column.type == "country" and isinstance(asked, str):
+            known = normalise(column, asked, region=dataset.default_region)
+            return known if isinstance(known, str) else dataset.default_region
+    return dataset.default_region
 
 
 def _columns(
