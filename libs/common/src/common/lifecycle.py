@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import uvloop
@@ -46,3 +47,15 @@ async def forever(what: str, step: Callable[[], Awaitable[None]], *, pause_s: fl
         except Exception:  # noqa: BLE001 - the loop outlives every fault of one step
             _log.exception("step failed, trying again", step=what, pause_s=pause_s)
         await asyncio.sleep(pause_s)
+
+
+@asynccontextmanager
+async def in_background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run loops beside the body; at its end they are cancelled, and gone before what they use closes."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
