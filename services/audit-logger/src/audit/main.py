@@ -1,0 +1,32 @@
+"""`python -m audit serve` (the default) or `python -m audit migrate`."""
+
+import argparse
+
+from audit.settings import Settings
+from audit.wiring import open_audit_logger
+from common.lifecycle import run, until_stopped
+from common.logs import configure_logs, get_logger
+from common.migrations import migrate
+from common.settings import settings_or_exit
+
+_log = get_logger(__name__)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="audit", description="Keeps the log of every request.")
+    parser.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
+    command: str = parser.parse_args().command
+    settings = settings_or_exit(Settings)
+    configure_logs("audit-logger", settings.log_level)
+    run(_serve(settings) if command == "serve" else _migrate(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with open_audit_logger(settings):
+        _log.info("serving")
+        await until_stopped()
+
+
+async def _migrate(settings: Settings) -> None:
+    applied = await migrate(settings, "audit", "audit")
+    _log.info("migrated", applied=applied)

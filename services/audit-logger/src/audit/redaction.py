@@ -1,0 +1,44 @@
+"""What may stand in the log's text fields. They hold what clients sent: names, routes, targets."""
+
+import re
+from functools import lru_cache
+
+# Every free text of an entry with its limit in characters. None of them may carry a secret or a control character.
+TEXT_CHARS_MAX = {
+    "username": 128,
+    "endpoint": 200,
+    "method": 16,
+    "ip": 64,
+    "dataset": 128,
+    "error_code": 64,
+    "action": 64,
+    "target": 256,
+}
+_CUT = "…"
+
+# C0, DEL, C1, line and paragraph separators, and marks that turn text around: a log line stays one line and reads as
+# it is stored, in a terminal too.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# A key, its hash, a bearer token, the password in an address: whoever put it there, it does not stay.
+_SECRET = re.compile(
+    r"\bbd_[A-Za-z0-9_-]{16,}|\b[0-9a-fA-F]{64}\b|\b(?:bearer|basic)\s+\S+|(?<=://)[^\s/@]*:[^\s/@]*(?=@)",
+    re.IGNORECASE,
+)
+_HIDDEN = "[hidden]"
+
+
+def clean(text: str, chars_max: int) -> str:
+    """Secrets hidden, control characters escaped, cut to the limit."""
+    # Bounded first, so that a megabyte of name is neither searched nor kept in the cache.
+    return _clean(text[: 4 * chars_max], chars_max)
+
+
+@lru_cache(maxsize=10_000)  # routes, methods and names repeat
+def _clean(text: str, chars_max: int) -> str:
+    text = _CONTROL.sub(_escaped, _SECRET.sub(_HIDDEN, text))
+    return text if len(text) <= chars_max else text[: chars_max - 1] + _CUT
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"  # noqa: PLR2004 - one byte

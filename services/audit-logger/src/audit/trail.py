@@ -1,0 +1,74 @@
+"""From a batch of records to the log: what is readable is written, what is not is a dead letter, all else waits."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiokafka import ConsumerRecord
+
+from audit.entries import Entry, Window, read_entry
+from audit.request_log import Place, RequestLog
+from audit.settings import Settings
+from common.clock import Clock
+from common.errors import Permanent
+from common.faultpoints import faultpoint
+from common.metrics import counter
+
+Bury = Callable[[ConsumerRecord, str], Awaitable[None]]
+_Read = tuple[ConsumerRecord, Entry]
+_Poison = tuple[ConsumerRecord, str]
+
+_rows = counter("bigdata_audit_rows_total", "Audit events, by whether the log had them already", "outcome")
+
+
+class AuditTrail:
+    def __init__(self, log: RequestLog, bury: Bury, clock: Clock, settings: Settings) -> None:
+        self._log = log
+        self._bury = bury
+        self._clock = clock
+        self._settings = settings
+
+    async def keep(self, records: Sequence[ConsumerRecord]) -> None:
+        """When it returns, every record is in the log or in the dead letters. Raises Transient: try all again."""
+        faultpoint("audit.fetched")
+        good, poison = self._read(records)
+        next_offsets = _next_offsets(records)
+        poison += await self._write(good, next_offsets)
+        # After the log: a batch that is tried again because of the log repeats no dead letter.
+        for record, reason in poison:
+            await self._bury(record, reason)
+
+    def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[_Read], list[_Poison]]:
+        window = Window.around(
+            self._clock.now(),
+            retention_days=self._settings.audit_retention_days,
+            future_max_s=self._settings.audit_future_max_s,
+        )
+        good: list[_Read] = []
+        poison: list[_Poison] = []
+        for record in records:
+            try:
+                good.append((record, read_entry(record.value, window)))
+            except Permanent as exc:
+                poison.append((record, str(exc)))
+        return good, poison
+
+    async def _write(self, read: Sequence[_Read], next_offsets: dict[Place, int]) -> list[_Poison]:
+        """One entry that Postgres refuses must not take its batch along: halves are tried until it stands alone."""
+        try:
+            written = await self._log.write([entry for _, entry in read], next_offsets)
+        except Permanent as exc:
+            if len(read) == 1:
+                await self._log.write([], next_offsets)
+                return [(read[0][0], str(exc))]
+            middle = len(read) // 2
+            return [*await self._write(read[:middle], {}), *await self._write(read[middle:], next_offsets)]
+        _rows.labels("written").inc(written.new)
+        _rows.labels("repeated").inc(written.repeated)
+        return []
+
+
+def _next_offsets(records: Sequence[ConsumerRecord]) -> dict[Place, int]:
+    after: dict[Place, int] = {}
+    for record in records:
+        place = Place(record.topic, record.partition)
+        after[place] = max(record.offset + 1, after.get(place, 0))
+    return after
