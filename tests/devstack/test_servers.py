@@ -13,8 +13,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from redis.asyncio import Redis
 
 from devstack import clickhouse, postgres
+from devstack.parts import SERVERS
 from devstack.process import StackError
-from devstack.stack import SERVERS, Progress, Stack
+from devstack.stack import Progress, Stack
 from support.stack import running_stack, without
 
 _TOPIC = "audit.requests.v1"

@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 
 from devstack import ports
+from devstack.parts import SERVERS
 from devstack.process import StackError
 from devstack.services import SERVICES
-from devstack.stack import SERVERS, Stack
+from devstack.stack import Stack
 from support.stack import environment, further_copy, running_stack
 
 _FAKE = Path(__file__).with_name("fake_service.py")

@@ -159,11 +159,11 @@ def _show(progress: "Progress") -> None:
 
 def _show_processes(found: "Status") -> None:
     table = Table("part", "state", "pid", "port", box=None, pad_edge=False)
-    table.add_column("log", overflow="fold")
     for name, one in found.processes.items():
         state = f"[{_COLOURS[one.state]}]{one.state}[/]" + (f" ({one.detail})" if one.detail else "")
-        table.add_row(name, state, str(one.pid), str(one.port), one.log)
+        table.add_row(name, state, str(one.pid), str(one.port))
     _out.print(table)
+    _out.print(f"logs         {found.folder}/logs, or `bigdata logs NAME`", markup=False)
 
 
 def _show_addresses(found: "Status") -> None:

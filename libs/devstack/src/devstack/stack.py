@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from devstack import bucket, clickhouse, kafka, ports, postgres, process, redis, services, state
+from devstack import bucket, parts, ports, process, services, state
 from devstack.part import Part, Site
 from devstack.process import Record, StackError
 from devstack.status import Status, describe
-
-SERVERS: dict[str, Part] = {p.name: p for p in (postgres.PART, redis.PART, kafka.PART, clickhouse.PART)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Stack:
 
     def environment(self, name: str) -> dict[str, str]:
         """The settings a service is started with, for tests that build the same resources."""
-        return dict(self._part(name, None).command(self.site).env)
+        return dict(parts.find(name).command(self.site).env)
 
     def exists(self) -> bool:
         return state.load(self.folder) is not None
@@ -74,12 +72,10 @@ class Stack:
         async with state.locked(self.folder):
             self._reload()
             self._forget_dead_copies()
-            parts = list(SERVERS.values())
-            if not servers_only:
-                parts += [services.part(service) for service in services.SERVICES.values()]
-            self._settle_ports(parts, ports_wanted or {})
+            wanted = parts.all_parts(servers_only=servers_only)
+            self._settle_ports(wanted, ports_wanted or {})
             bucket.make(self.site)
-            await self._bring_up_all(parts, report)
+            await self._bring_up_all(wanted, report)
             if not servers_only and self._state.user_key is None:
                 self._state.user_key = await services.create_demo_user(self.site)
                 self._save()
@@ -90,7 +86,7 @@ class Stack:
             return []
         async with state.locked(self.folder):
             self._reload()
-            killed = [name for stage in self._stages() for name in await self._stop_all(stage)]
+            killed = [name for stage in parts.stages(self._state.processes) for name in await self._stop_all(stage)]
             self._save()
             if purge:
                 self._purge()
@@ -104,19 +100,17 @@ class Stack:
         """Start one part that does not run, with additional environment; a later `up` takes that away again."""
         async with state.locked(self.folder):
             self._reload()
-            await self._bring_up(self._part(name, env), _no_report)
+            await self._bring_up(parts.find(name, env), _no_report)
             return self._state.processes[name]
 
     async def start_extra(self, name: str, index: int = 2, env: Mapping[str, str] | None = None) -> Record:
         """Start a further copy of a service, called `<name>-<index>`. `down` stops it, `up` does not bring it back."""
-        self._require_service(name)
-        copy = f"{name}-{index}"
-        part = services.part(services.SERVICES[name], copy, dict(env or {}))
+        part = parts.further_copy(name, index, env)
         async with state.locked(self.folder):
             self._reload()
             self._settle_ports([part], {})
             await self._bring_up(part, _no_report)
-            return self._state.processes[copy]
+            return self._state.processes[part.name]
 
     async def stop(self, name: str) -> None:
         async with state.locked(self.folder):
@@ -136,7 +130,7 @@ class Stack:
         if number == signal.SIGKILL and not await process.wait_gone(record):
             raise StackError(f"{name} (pid {record.pid}) survives SIGKILL")
 
-    async def _bring_up_all(self, parts: Iterable[Part], report: Report) -> None:
+    async def _bring_up_all(self, wanted: Iterable[Part], report: Report) -> None:
         """Each part starts as soon as what it needs is ready; one that fails stops only those that need it."""
         tasks: dict[str, asyncio.Task[None]] = {}
         failures: dict[str, StackError] = {}
@@ -152,7 +146,7 @@ class Stack:
                 failures[part.name] = exc
 
         async with asyncio.TaskGroup() as group:
-            for part in parts:
+            for part in wanted:
                 tasks[part.name] = group.create_task(in_turn(part))
         if failures:
             raise StackError("\n".join(map(str, failures.values())))
@@ -202,28 +196,11 @@ class Stack:
         )
         self._save()  # before it is ready: an interrupted `up` must leave nothing that `down` cannot find
 
-    def _part(self, name: str, env: Mapping[str, str] | None) -> Part:
-        if name in SERVERS:
-            return SERVERS[name]
-        self._require_service(name)
-        return services.part(services.SERVICES[name], extra=dict(env or {}))
-
-    def _require_service(self, name: str) -> None:
-        if name not in services.SERVICES:
-            raise StackError(f"there is no part named {name}; parts: {', '.join([*SERVERS, *services.SERVICES])}")
-
     def _recorded(self, name: str) -> Record:
         current = state.load(self.folder)
         if current is None or name not in current.processes:
             raise StackError(f"{name} was never started in {self.folder}")
         return current.processes[name]
-
-    def _stages(self) -> list[list[str]]:
-        """The gateways hand their spool to credits and Kafka while they stop, and services need the servers."""
-        stages: dict[int, list[str]] = {0: [], 1: [], 2: []}
-        for name in self._state.processes:
-            stages[2 if name in SERVERS else 0 if name.startswith(services.GATEWAY) else 1].append(name)
-        return list(stages.values())
 
     async def _stop_all(self, names: Iterable[str]) -> list[str]:
         async def one(name: str) -> bool:
@@ -235,10 +212,10 @@ class Stack:
         names = list(names)
         return [name for name, clean in zip(names, await asyncio.gather(*map(one, names)), strict=True) if not clean]
 
-    def _settle_ports(self, parts: Iterable[Part], wanted: Mapping[str, int]) -> None:
+    def _settle_ports(self, starting: Iterable[Part], wanted: Mapping[str, int]) -> None:
         """Those asked for, else last time's when free or ours, else new ones; who knows a changed one is restarted."""
         assigned = self._state.ports
-        owners = {name: part.name for part in parts for name in part.ports}
+        owners = {name: part.name for part in starting for name in part.ports}
         if unknown := wanted.keys() - owners.keys():
             raise StackError(f"no part has a port named {min(unknown)}; ports: {', '.join(owners)}")
         for name, owner in owners.items():
@@ -251,9 +228,8 @@ class Stack:
         self._save()
 
     def _forget_dead_copies(self) -> None:
-        known = {*SERVERS, *services.SERVICES}
         for name, record in list(self._state.processes.items()):
-            if name not in known and not process.is_alive(record):
+            if not parts.known(name) and not process.is_alive(record):
                 del self._state.processes[name]
 
     def _make_folders(self) -> None:
