@@ -9,10 +9,9 @@ from devstack.process import StackError
 SERVERS: dict[str, Part] = {part.name: part for part in (postgres.PART, redis.PART, kafka.PART, clickhouse.PART)}
 
 
-def all_parts(*, servers_only: bool) -> list[Part]:
+def all_parts() -> list[Part]:
     """What needs others comes after them."""
-    wanted = () if servers_only else services.SERVICES.values()
-    return [*SERVERS.values(), *(services.part(service) for service in wanted)]
+    return [*SERVERS.values(), *(services.part(service) for service in services.SERVICES.values())]
 
 
 def known(name: str) -> bool:

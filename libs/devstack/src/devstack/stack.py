@@ -72,10 +72,10 @@ class Stack:
         async with state.locked(self.folder):
             self._reload()
             self._forget_dead_copies()
-            wanted = parts.all_parts(servers_only=servers_only)
-            self._settle_ports(wanted, ports_wanted or {})
+            self._claim_ports(ports_wanted or {})
+            self._settle_ports(parts.all_parts(), move=True)
             bucket.make(self.site)
-            await self._bring_up_all(wanted, report)
+            await self._bring_up_all(parts.SERVERS.values() if servers_only else parts.all_parts(), report)
             if not servers_only and self._state.user_key is None:
                 self._state.user_key = await services.create_demo_user(self.site)
                 self._save()
@@ -100,6 +100,7 @@ class Stack:
         """Start one part that does not run, with additional environment; a later `up` takes that away again."""
         async with state.locked(self.folder):
             self._reload()
+            self._settle_ports(parts.all_parts())
             await self._bring_up(parts.find(name, env), _no_report)
             return self._state.processes[name]
 
@@ -108,7 +109,7 @@ class Stack:
         part = parts.further_copy(name, index, env)
         async with state.locked(self.folder):
             self._reload()
-            self._settle_ports([part], {})
+            self._settle_ports([part])
             await self._bring_up(part, _no_report)
             return self._state.processes[part.name]
 
@@ -212,19 +213,21 @@ class Stack:
         names = list(names)
         return [name for name, clean in zip(names, await asyncio.gather(*map(one, names)), strict=True) if not clean]
 
-    def _settle_ports(self, starting: Iterable[Part], wanted: Mapping[str, int]) -> None:
-        """Those asked for, else last time's when free or ours, else new ones; who knows a changed one is restarted."""
+    def _claim_ports(self, wanted: Mapping[str, int]) -> None:
+        names = [name for part in parts.all_parts() for name in part.ports]
+        if unknown := wanted.keys() - set(names):
+            raise StackError(f"no part has a port named {min(unknown)}; ports: {', '.join(names)}")
+        self._state.ports.update(wanted)
+
+    def _settle_ports(self, starting: Iterable[Part], *, move: bool = False) -> None:
+        """Last time's ports, or new ones; `move` leaves one that a stranger took, and restarts whoever knew it."""
         assigned = self._state.ports
-        owners = {name: part.name for part in starting for name in part.ports}
-        if unknown := wanted.keys() - owners.keys():
-            raise StackError(f"no part has a port named {min(unknown)}; ports: {', '.join(owners)}")
-        for name, owner in owners.items():
-            record = self._state.processes.get(owner)
+        for part in starting:
+            record = self._state.processes.get(part.name)
             ours = record is not None and process.is_alive(record)
-            if name in wanted:
-                assigned[name] = wanted[name]
-            elif name not in assigned or not (ours or ports.is_free(assigned[name])):
-                assigned[name] = ports.choose(assigned.values())
+            for name in part.ports:
+                if name not in assigned or (move and not ours and not ports.is_free(assigned[name])):
+                    assigned[name] = ports.choose(assigned.values())
         self._save()
 
     def _forget_dead_copies(self) -> None:

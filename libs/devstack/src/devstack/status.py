@@ -49,7 +49,7 @@ class Status:
 
 
 def describe(site: Site, state: State) -> Status:
-    known = site.ports.keys()
+    known = state.processes.keys()
     return Status(
         folder=str(site.folder),
         gateway=services.url(site) if "gateway" in known else None,
