@@ -26,6 +26,7 @@ _TEXT: Mapping[str, str] = {
     "prefix": "startsWith({column}, {text})",
     "contains": "position({column}, {text}) > 0",
 }
+_BARE_IN_ARRAYS = frozenset({"integer", "float", "decimal"})
 _UNORDERED_TEXT = frozenset({"email", "phone"})
 
 
@@ -146,7 +147,10 @@ class Conditions:
             raise BadValue("expected a list with at least one value")
         if len(values) > IN_VALUES_MAX:
             raise BadValue(f"expected at most {IN_VALUES_MAX} values")
-        return self._bind(f"Array({column.parameter})", [self._as_stored(column, value) for value in values])
+        stored = [self._as_stored(column, value) for value in values]
+        # ClickHouse reads numbers in an array without quotes, everything else with them.
+        bound = f"[{','.join(map(str, stored))}]" if column.kind in _BARE_IN_ARRAYS else stored
+        return self._bind(f"Array({column.parameter})", bound)
 
     def _ordered_value(self, column: Field, value: Any) -> str:
         if column.column.normalise in _UNORDERED_TEXT:

@@ -1,0 +1,71 @@
+"""Idempotency-Key: a query that is asked again runs once, is charged once, and gets the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from fastapi import Request, Response
+
+from common.credit_operations import Outcome
+from common.errors import AlreadyDelivered, BadHeader, IdempotencyInProgress, NotFound
+from gateway.credits_client import CreditsClient
+from gateway.query_request import QueryRequest
+from gateway.roles import Caller
+
+_KEY_CHARS_MAX = 255
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    value: str
+    digest: str  # of what was asked; the same key with another digest is refused
+
+
+def own_key(query_id: UUID) -> tuple[str, str]:
+    """Key and digest without the header: every request is a query of its own."""
+    return str(query_id), hashlib.sha256(query_id.bytes).hexdigest()
+
+
+def idempotency_key(request: Request, ask: QueryRequest) -> IdempotencyKey | None:
+    """The header's key; raises BadHeader unless it is one of 1 to 255 visible ASCII characters."""
+    sent = request.headers.getlist("idempotency-key")
+    if not sent:
+        return None
+    value = sent[0]
+    if len(sent) > 1 or not 0 < len(value) <= _KEY_CHARS_MAX or not all("!" <= char <= "~" for char in value):
+        raise BadHeader(f"Idempotency-Key must be one value of 1 to {_KEY_CHARS_MAX} visible ASCII characters")
+    return IdempotencyKey(value, _digest(ask))
+
+
+def _digest(ask: QueryRequest) -> str:
+    """Of the request with its defaults: spelling them out does not make it another one."""
+    # Not orjson: it refuses integers beyond 64 bits, which the planner has not seen yet.
+    canonical = json.dumps(ask.model_dump(by_alias=True), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"POST /v1/query {canonical}".encode()).hexdigest()
+
+
+async def earlier_answer(hold: Outcome, caller: Caller, key: IdempotencyKey | None, credits: CreditsClient) -> Response:  # noqa: A002 - the service's name
+    """What the request that opened this hold was answered.
+
+    Raises IdempotencyInProgress while it runs, AlreadyDelivered with the receipt when the answer was not kept.
+    """
+    if hold.state != "captured":
+        raise IdempotencyInProgress
+    answer = await _kept(credits, "/v1/answers", {"user_id": str(caller.user_id), "key": key.value if key else ""})
+    if answer is None:
+        receipt = await _kept(credits, f"/v1/receipts/{hold.hold_id}", {"user_id": str(caller.user_id)})
+        raise AlreadyDelivered(details=receipt)
+    return Response(base64.b64decode(answer["body_base64"]), answer["status"], answer["headers"])
+
+
+async def _kept(credits: CreditsClient, path: str, params: dict[str, str]) -> Any:  # noqa: A002 - as above
+    try:
+        found, _ = await credits.read(path, params)
+    except NotFound:
+        return None
+    return found
