@@ -1,0 +1,48 @@
+"""`make bench`: every benchmark on a stack of its own, or those named on the command line; `--json` for programs."""
+
+import argparse
+import asyncio
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.report import Figure, show
+from devstack.stack import Stack
+
+BENCHMARKS = ("credits_hot_account",)
+
+
+async def run(names: list[str]) -> list[Figure]:
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="bigdata-bench-") as folder:
+        stack = Stack(Path(folder) / "stack")
+        try:
+            await stack.up()
+            for name in names:
+                module = importlib.import_module(f"benchmarks.{name}")
+                sys.stderr.write(f"{name} …\n")
+                figures += await module.run(stack)
+        finally:
+            await stack.down()
+    return figures
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all when absent")
+    options.add_argument("--json", action="store_true", dest="as_json", help="print the figures as JSON")
+    chosen = options.parse_args()
+    unknown = sorted(set(chosen.names) - set(BENCHMARKS))
+    if unknown:
+        options.error(f"there is no benchmark named {', '.join(unknown)}")
+    figures = asyncio.run(run(chosen.names or list(BENCHMARKS)))
+    if chosen.as_json:
+        sys.stdout.write(json.dumps([one.as_json() for one in figures], indent=2) + "\n")
+    else:
+        show(figures)
+
+
+if __name__ == "__main__":
+    main()
