@@ -1,13 +1,16 @@
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.health import ops_app
 from common.http import RequestIds, install_error_envelope
 from common.json_body import install_openapi
-from gateway import dataset_routes, query, uploads
+from gateway import account, admin, dataset_routes, health, query, uploads
 from gateway.audit_trail import AuditTrail
 from gateway.wiring import Gateway
 
-_ROUTERS = (query.router, dataset_routes.router, uploads.router)
+# The busiest first: routes are tried in order.
+_ROUTERS = (query.router, account.router, dataset_routes.router, uploads.router, admin.router, health.router)
+_PROBES = frozenset({"/healthz", "/readyz"})
 
 
 def create_app() -> FastAPI:
@@ -20,8 +23,21 @@ def create_app() -> FastAPI:
     return app
 
 
+class Probes:
+    """/healthz and /readyz of load balancers, beside the API: no request id, no place in the log of requests."""
+
+    def __init__(self, app: ASGIApp, probes: ASGIApp) -> None:
+        self._app = app
+        self._probes = probes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self._probes if scope.get("path") in _PROBES else self._app
+        await asked(scope, receive, send)
+
+
 def served_app(gateway: Gateway) -> ASGIApp:
-    """The app inside its two outermost layers, which also cover what the framework itself answers with 500."""
+    """The app inside its outermost layers, which also cover what the framework itself answers with 500."""
     app = create_app()
     app.state.gateway = gateway
-    return AuditTrail(RequestIds(app), gateway.spool)
+    audited = AuditTrail(RequestIds(app), gateway.spool, gateway.clock)
+    return Probes(audited, ops_app(health.readiness(gateway)))

@@ -1,12 +1,25 @@
 """Exactly one record per answered request, written before its last byte is passed on."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
+import orjson
 from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api_keys import Caller
+from common.clock import Clock
+from common.metrics import counter, histogram
+from gateway.roles import Caller
 from gateway.spool import Captured, Released
+
+CLIENT_LEFT = 499
+_FIELD_MAX = 300
+_requests = counter("bigdata_requests_total", "Requests answered", "route", "method", "status")
+_seconds = histogram("bigdata_request_seconds", "From request line to last byte", "route")
 
 
 @dataclass(slots=True)
@@ -23,8 +36,131 @@ class Trail:
     hold: UUID | None = None
     settlement: Captured | Released | None = None
     client_left: bool = False
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # added to the answer, whatever it is
+    leave: Callable[[], None] | None = None  # called once at the end
+    status: int = 0
+    written: bool = False
 
 
 def trail_of(request: Request) -> Trail:
     trail: Trail = request.state.trail
     return trail
+
+
+class Spooling(Protocol):
+    def append(self, event: bytes, settlement: Captured | Released | None, user_id: UUID | None) -> bool: ...
+
+
+class AuditTrail:
+    """Plain ASGI middleware, outermost, so that it sees what uvicorn sees, 500s and cut streams included."""
+
+    def __init__(self, app: ASGIApp, spool: Spooling, clock: Clock) -> None:
+        self._app = app
+        self._spool = spool
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trail = Trail()
+        scope.setdefault("state", {})["trail"] = trail
+        started = time.perf_counter()
+
+        async def watching() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not trail.written:
+                trail.client_left = True
+            return message
+
+        async def passing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                trail.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *trail.headers]
+            elif not message.get("more_body", False):
+                left = trail.client_left or _has_left(send)
+                self._write(trail, scope, started, CLIENT_LEFT if left else trail.status)
+            await send(message)
+
+        try:
+            await self._app(scope, watching, passing)
+        except Exception:
+            # An answered fault was logged where it was answered. An unanswered one must reach the server: it cuts the
+            # connection, which is how the client sees that its answer is not whole.
+            if not trail.written:
+                raise
+        finally:
+            if not trail.written:
+                left = trail.client_left or _has_left(send)
+                self._write(trail, scope, started, CLIENT_LEFT if left else 500)
+
+    def _write(self, trail: Trail, scope: Scope, started: float, status: int) -> None:
+        trail.written = True
+        trail.status = status
+        if trail.leave is not None:
+            trail.leave()
+        seconds = time.perf_counter() - started
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        _requests.labels(route, method, str(status)).inc()
+        _seconds.labels(route).observe(seconds)
+        settlement = _settlement(trail, status)
+        event = _event(trail, scope, settlement, occurred_at=self._clock.now(), ms=seconds * 1000)
+        self._spool.append(event, settlement, trail.caller.user_id if trail.caller else None)
+
+
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+def _has_left(send: Send) -> bool:
+    """Uvicorn's send belongs to its request cycle, which knows at once; asking receive() would cost a loop turn."""
+    return bool(getattr(getattr(send, "__self__", None), "disconnected", False))
+
+
+def _route(scope: Scope) -> str:
+    """The route's template: a path could carry an id or a secret, and would be a label of its own each time."""
+    return getattr(scope.get("route"), "path", None) or "unmatched"
+
+
+def _settlement(trail: Trail, status: int) -> Captured | Released | None:
+    """The last word on money: what we did not answer with success costs nothing, and no hold is left open."""
+    settlement = trail.settlement
+    if isinstance(settlement, Captured) and status >= 300 and status != CLIENT_LEFT:  # noqa: PLR2004 - not a success
+        return Released(settlement.hold_id, settlement.user_id, f"answered {status}")
+    if settlement is None and trail.hold is not None and trail.caller is not None:
+        return Released(trail.hold, trail.caller.user_id, f"ended without a settlement, status {status}")
+    return settlement
+
+
+def _event(
+    trail: Trail, scope: Scope, settlement: Captured | Released | None, *, occurred_at: datetime, ms: float
+) -> bytes:
+    """A RequestFinished event as JSON; built by hand because every request pays for it."""
+    caller, state, client = trail.caller, scope["state"], scope.get("client")
+    return orjson.dumps(
+        {
+            "event_id": state["request_id"],
+            "schema_version": 1,
+            "occurred_at": occurred_at,
+            "user_id": caller.user_id if caller else None,
+            "username": caller.username if caller else None,
+            "key_id": caller.key_id if caller else None,
+            "endpoint": _route(scope),
+            "method": scope["method"][:20],
+            "status": trail.status,
+            "duration_ms": round(ms, 3),
+            "rows": trail.rows,
+            "credits_used_mc": settlement.amount_mc if isinstance(settlement, Captured) else 0,
+            "ip": client[0] if client else None,
+            "dataset": _short(trail.dataset),
+            "hold_id": settlement.hold_id if settlement else None,
+            "error_code": trail.error_code or state.get("error_code"),
+            "action": trail.action,
+            "target": _short(trail.target),
+            "kind": "request",
+        }
+    )
+
+
+def _short(text: str | None) -> str | None:
+    return text[:_FIELD_MAX] if text else None

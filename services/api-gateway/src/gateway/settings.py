@@ -39,6 +39,7 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     api_key_cache_max: int = Field(50_000, ge=1, le=10_000_000)
 
     plans: dict[str, Plan] = Field(_PLANS)
+    bad_keys_per_minute: int = Field(100, ge=1, le=1_000_000, description="per address; beyond it 429 instead of 401")
     rate_limit_decision_s: float = Field(0.05, gt=0, le=1, description="beyond it the local bucket decides")
 
     credits_url: str = Field(description="http://host:port of the credits service")

@@ -11,13 +11,16 @@ from common.bucket import open_bucket
 from common.clock import Clock, SystemClock
 from common.datasets import Datasets, load_datasets
 from common.kafka import open_producer
+from common.lifecycle import in_background
 from common.postgres import Pool, open_postgres
 from common.redis import open_redis
-from gateway.api_keys import ApiKeys
+from gateway.api_keys import ApiKeys, open_api_keys
 from gateway.credits_client import CreditsClient, open_credits
 from gateway.rate_limit import RateLimit
 from gateway.settings import Settings
-from gateway.spool import Spool, open_spool
+from gateway.spool import Spool
+from gateway.spool_sender import open_spool
+from gateway.users import ensure_first_admin, open_account_of
 from gateway.warehouse import Warehouse, open_warehouse
 
 
@@ -57,6 +60,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         credits_client = await closing.enter_async_context(open_credits(settings))
         # After what it sends to: closing it drains it.
         spool = await closing.enter_async_context(open_spool(settings, credits_client, producer, clock))
+        admin_id = await ensure_first_admin(postgres, settings)
+        if admin_id is not None:
+            await closing.enter_async_context(in_background(open_account_of(admin_id, credits_client)))
         yield Gateway(
             settings=settings,
             datasets=datasets,
@@ -67,7 +73,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             spool=spool,
             producer=producer,
             bucket=open_bucket(settings),
-            api_keys=ApiKeys(postgres, settings, clock),
+            api_keys=await closing.enter_async_context(open_api_keys(postgres, settings, clock)),
             rate_limit=RateLimit(redis, settings, clock),
             clock=clock,
         )

@@ -1,0 +1,94 @@
+"""What callers see of themselves: who they are, their credits, receipts and usage."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from common.postgres import outage_is_unavailable
+from gateway.answers import page, public
+from gateway.api_keys import Caller, caller_with
+from gateway.usage import DayOfUsage, usage_by_day
+from gateway.wiring import Gateway, gateway_of
+
+router = APIRouter(tags=["account"])
+Reading = Annotated[Caller, Depends(caller_with("read"))]
+Running = Annotated[Gateway, Depends(gateway_of)]
+
+
+class Me(BaseModel):
+    id: UUID
+    username: str
+    role: str
+    plan: str
+    scopes: list[str]
+    key_id: UUID
+
+
+@router.get("/v1/me", response_model=Me)
+async def me(caller: Reading) -> Response:
+    return _json(
+        {
+            "id": caller.user_id,
+            "username": caller.username,
+            "role": caller.role,
+            "plan": caller.plan,
+            "scopes": sorted(caller.scopes),
+            "key_id": caller.key_id,
+        }
+    )
+
+
+class Balance(BaseModel):
+    balance: float
+    held: float
+    available: float
+
+
+_BALANCE = (
+    "SELECT posted AS balance_mc, held AS held_mc, available AS available_mc FROM credits.balances WHERE user_id = $1"
+)
+_NOTHING = {"balance_mc": 0, "held_mc": 0, "available_mc": 0}
+
+
+@router.get("/v1/credits", response_model=Balance)
+async def balance(caller: Reading, gateway: Running) -> Response:
+    """The balance, and the part of it that running queries hold. A finished query is settled within 100 ms."""
+    async with outage_is_unavailable("The credits store"):
+        row = await gateway.postgres.fetchrow(_BALANCE, caller.user_id)
+    return _json(public(row or _NOTHING))
+
+
+class Entry(BaseModel):
+    entry_id: UUID
+    kind: Literal["grant", "capture", "refund", "adjustment"]
+    amount: float
+    balance: float
+    query_id: UUID | None
+    reason: str | None
+    created_at: datetime
+
+
+class Receipt(BaseModel):
+    query_id: UUID
+    dataset: str
+    state: str
+    rows: int
+    credits_held: float
+    credits_used: float
+    duration_ms: float
+    price_version: str
+    refund_reason: str | None
+    created_at: datetime
+
+
+@router.get("/v1/usage", response_model=list[DayOfUsage])
+async def usage(caller: Reading, gateway: Running, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
+    return page(await usage_by_day(gateway.postgres, caller.user_id, days))
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")

@@ -1,0 +1,58 @@
+"""`python -m gateway serve` answers the public API, `python -m gateway migrate` prepares its schema."""
+
+import argparse
+import asyncio
+
+import uvicorn
+
+from common.health import QuietServer, open_ops_port
+from common.lifecycle import run, serve_until_stopped
+from common.logs import configure_logs, get_logger
+from common.migrations import migrate
+from common.settings import settings_or_exit
+from gateway.app import served_app
+from gateway.health import checks
+from gateway.settings import Settings
+from gateway.wiring import open_gateway
+
+_log = get_logger(__name__)
+# Of shutdown_s: requests in flight get the first part, then the spool drains, then connections close.
+_SERVING_SHARE = 0.5
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
+    arguments.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
+    command = arguments.parse_args().command
+    settings = settings_or_exit(Settings)
+    configure_logs("gateway", settings.log_level)
+    if command == "migrate":
+        applied = asyncio.run(migrate(settings, "gateway", "gateway"))
+        _log.info("migrated", applied=applied)
+    else:
+        run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    async with open_gateway(settings) as gateway, open_ops_port(settings, checks(gateway)):
+        _log.info("serving", host=settings.server_host, port=settings.server_port)
+        await serve_until_stopped(QuietServer(_uvicorn(settings, served_app(gateway))))
+
+
+def _uvicorn(settings: Settings, app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # ASGI frameworks and uvicorn name the same protocol differently
+        host=settings.server_host,
+        port=settings.server_port,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # the audit trail is the access log
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
+        limit_concurrency=settings.connections_max,
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_s * _SERVING_SHARE)),
+        backlog=2048,
+    )
