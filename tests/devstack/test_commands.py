@@ -7,11 +7,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+import psutil
 import pytest
 
-from devstack import ports
+from bigdata_client.cli import build
+from devstack import ports, state
+from support.polling import until
 
 Result = subprocess.CompletedProcess[str]
 
@@ -21,9 +25,16 @@ class Terminal:
         self.folder = folder
 
     def __call__(self, *arguments: str) -> Result:
+        running = self.begin(*arguments)
+        stdout, stderr = running.communicate(timeout=60)
+        return Result(running.args, running.returncode, stdout, stderr)
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", "from bigdata_client.cli import main; main()", *arguments]
         env = {**os.environ, "BIGDATA_HOME": str(self.folder), "COLUMNS": "200"}
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=env)  # noqa: S603
+        return subprocess.Popen(  # noqa: S603
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )
 
 
 @pytest.fixture
@@ -76,6 +87,35 @@ def test_a_stack_from_up_to_purge(bigdata: Terminal) -> None:
     assert "the stack is stopped" in shown.stderr
     assert bigdata("down", "--purge").returncode == 0
     assert not bigdata.folder.exists()
+
+
+async def test_an_interrupted_up_leaves_nothing_that_down_cannot_find(bigdata: Terminal) -> None:
+    up = bigdata.begin("up", "--servers-only")
+    await until("the first started part", lambda: _parts_started(bigdata))
+    up.send_signal(signal.SIGINT)
+    _, told = up.communicate(timeout=60)
+    assert up.returncode == 130
+    assert told == "interrupted; `bigdata down` stops what was started\n"
+
+    started = [one["pid"] for one in json.loads(bigdata("status", "--json").stdout)["processes"].values()]
+    assert bigdata("down").returncode == 0
+    assert not [pid for pid in started if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+async def _parts_started(bigdata: Terminal) -> bool:
+    found = state.load(bigdata.folder)
+    return found is not None and bool(found.processes)
+
+
+def test_a_broken_package_does_not_take_the_other_commands_along(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed = list(entry_points(group="bigdata.commands"))
+    broken = EntryPoint("broken", "not_installed.cli:register", "bigdata.commands")
+    monkeypatch.setattr("bigdata_client.cli.entry_points", lambda **_: [*installed, broken])
+    app = build()
+    assert "up" in [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert "the commands of broken are missing: No module named 'not_installed'" in capsys.readouterr().err
 
 
 def test_purge_leaves_what_the_stack_did_not_make(bigdata: Terminal) -> None:
