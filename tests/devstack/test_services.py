@@ -8,7 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from devstack import ports
+from devstack import ports, state
 from devstack.parts import SERVERS
 from devstack.process import StackError
 from devstack.services import SERVICES
@@ -110,14 +110,16 @@ async def test_a_server_on_a_new_port_restarts_the_services_that_use_it(whole: S
 async def test_a_failed_migration_is_told_with_its_output_and_spares_the_others(
     whole: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await whole.stop("credits")
-    await whole.stop("audit-logger")
+    await whole.down()
+    del whole._state.processes["credits"]
+    state.save(whole.folder, whole._state)
     monkeypatch.setenv("FAKE_MIGRATION_FAULT", 'relation "accounts" does not exist')
     with pytest.raises(StackError) as raised:
         await whole.up()
     assert "credits: its migration failed; its log is " in str(raised.value)
     assert 'relation "accounts" does not exist' in str(raised.value)
-    assert whole.status().processes["gateway"].state == "running"
+    assert whole.status().processes["postgres"].state == "running"
+    assert whole.status().dead["credits"].detail == "was never started"
     monkeypatch.undo()
     await whole.up()
     assert not whole.status().dead

@@ -75,7 +75,9 @@ class Stack:
             self._claim_ports(ports_wanted or {})
             self._settle_ports(parts.all_parts(), move=True)
             bucket.make(self.site)
-            await self._bring_up_all(parts.SERVERS.values() if servers_only else parts.all_parts(), report)
+            wanted = list(parts.SERVERS.values()) if servers_only else parts.all_parts()
+            self._state.wanted = sorted({*self._state.wanted, *(part.name for part in wanted)})
+            await self._bring_up_all(wanted, report)
             if not servers_only and self._state.user_key is None:
                 self._state.user_key = await services.create_demo_user(self.site)
                 self._save()
@@ -87,6 +89,7 @@ class Stack:
         async with state.locked(self.folder):
             self._reload()
             killed = [name for stage in parts.stages(self._state.processes) for name in await self._stop_all(stage)]
+            self._state.wanted = []
             self._save()
             if purge:
                 self._purge()

@@ -11,7 +11,7 @@ from devstack.state import State
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """`stopped` is on purpose, `dead` is not; `detail` says how it died when that is known."""
+    """`stopped` is on purpose, `dead` is not; `detail` says how it died when that is known. pid 0: never started."""
 
     pid: int
     port: int
@@ -61,15 +61,23 @@ def describe(site: Site, state: State) -> Status:
         bucket=bucket.url(site),
         admin_key=state.secrets.admin_key,
         user_key=state.user_key,
-        processes={name: _one(record) for name, record in state.processes.items()},
+        processes={
+            **{name: _one(record) for name, record in state.processes.items()},
+            **{name: _never_came(site, name) for name in state.wanted if name not in state.processes},
+        },
     )
+
+
+def _never_came(site: Site, name: str) -> ProcessStatus:
+    port = next((port for key, port in site.ports.items() if key in (name, f"{name}-ops")), 0)
+    return ProcessStatus(0, port, str(site.log(name)), "dead", "was never started")
 
 
 def _one(record: Record) -> ProcessStatus:
     if process.is_paused(record):
         return ProcessStatus(record.pid, record.port, record.log, "running", "paused by a signal")
     if process.is_alive(record):
-        return ProcessStatus(record.pid, record.port, record.log, "running")
+        return ProcessStatus(record.pid, record.port, record.log, "running", "" if record.prepared else "not ready yet")
     if record.stopped:
         return ProcessStatus(record.pid, record.port, record.log, "stopped")
     return ProcessStatus(record.pid, record.port, record.log, "dead", process.how_it_ended(record))
