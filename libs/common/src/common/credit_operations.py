@@ -13,7 +13,7 @@ Ttl = Annotated[int, Field(strict=True, ge=1, le=3600)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Receipt(_Model):
@@ -44,25 +44,31 @@ class OpenAccount(_Model):
 
 
 class Reserve(_Model):
-    """Open a hold. The caller chooses hold_id: an outcome with another one is an earlier request with the same key."""
+    """Open a hold. The caller chooses hold_id: an outcome with another one is an earlier request with the same key.
+
+    Without a key hold_id alone tells a retry, which costs the ledger one row less. A key whose hold was released or
+    has expired opens a new one: nothing was delivered and nothing charged.
+    """
 
     op: Literal["reserve"] = "reserve"
     user_id: UUID
     hold_id: UUID
     amount_mc: Amount
     ttl_s: Ttl
-    key: Key
+    key: Key | None = None
     digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class Extend(_Model):
     op: Literal["extend"] = "extend"
+    user_id: UUID | None = Field(None, description="when known: keeps the queue fair, and must be the hold's")
     hold_id: UUID
     ttl_s: Ttl
 
 
 class Capture(_Model):
     op: Literal["capture"] = "capture"
+    user_id: UUID | None = Field(None, description="when known: keeps the queue fair, and must be the hold's")
     hold_id: UUID
     amount_mc: Amount
     receipt: Receipt
@@ -71,6 +77,7 @@ class Capture(_Model):
 
 class Release(_Model):
     op: Literal["release"] = "release"
+    user_id: UUID | None = Field(None, description="when known: keeps the queue fair, and must be the hold's")
     hold_id: UUID
     reason: str = Field(max_length=200)
     receipt: Receipt | None = None
@@ -124,11 +131,15 @@ OutcomeCode = Literal[
     "unknown_user",
     "unknown_hold",
     "unknown_entry",
+    "internal",
 ]
 
 
 class Outcome(_Model):
-    """ok, or the code of the refusal. `replayed`: the key was seen before and this is what happened then."""
+    """ok, or the code of the refusal. `replayed`: the key was seen before and this is what happened then.
+
+    internal: the ledger's own constraints refused it, nothing changed. An outage is no outcome: the call answers 503.
+    """
 
     ok: bool
     code: OutcomeCode | None = None

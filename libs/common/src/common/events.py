@@ -65,3 +65,48 @@ class RequestFinished(Event):
     action: str | None = Field(None, description="admin actions: what was done")
     target: str | None = Field(None, description="admin actions: to whom or what")
     kind: Literal["request"] = "request"
+
+
+class CreditsEvent(Event):
+    """Something happened to a balance. A user's events arrive in order; a repeat has the same event_id."""
+
+    user_id: UUID
+
+
+class CreditsPosted(CreditsEvent):
+    """An entry was posted; amount_mc has the entry's sign: a capture is negative."""
+
+    entry_id: UUID
+    amount_mc: int = Field(description="millicredits")
+    posted_mc: int = Field(ge=0, description="after the entry")
+    available_mc: int = Field(ge=0, description="after the entry, without what is held")
+
+
+class CreditsGranted(CreditsPosted):
+    """A grant, or an adjustment in either direction."""
+
+    kind: Literal["granted"] = "granted"
+
+
+class CreditsCaptured(CreditsPosted):
+    kind: Literal["captured"] = "captured"
+    hold_id: UUID
+
+
+class CreditsRefunded(CreditsPosted):
+    kind: Literal["refunded"] = "refunded"
+
+
+class LowBalance(CreditsEvent):
+    """The balance fell below the user's threshold; once per crossing."""
+
+    kind: Literal["low_balance"] = "low_balance"
+    posted_mc: int
+    available_mc: int
+    threshold_mc: int
+
+
+class CreditsExhausted(CreditsEvent):
+    """The balance reached zero."""
+
+    kind: Literal["exhausted"] = "exhausted"

@@ -52,6 +52,23 @@ async def open_postgres(settings: PostgresSettings, *, connections_min: int = 1)
 
 
 @asynccontextmanager
+async def borrowed(pool: Pool, deadline_s: float) -> AsyncIterator[Connection]:
+    """A connection for a body that ends within the deadline, waiting for the connection included, or TimeoutError.
+
+    One that is interrupted is terminated: giving it back in good order waits for a frozen server.
+    """
+    async with asyncio.timeout(deadline_s):
+        connection = await pool.acquire()
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            await pool.release(connection)
+
+
+@asynccontextmanager
 async def outage_is_unavailable(what: str) -> AsyncIterator[None]:
     """Translate a driver's outage to the answer that tells the client to come back: 503 with Retry-After."""
     try:

@@ -21,5 +21,6 @@ INGEST_CHUNKS = Topic("ingest.chunks.v1", "upload_id:chunk_no", 12, 7 * _DAY_MS,
 INGEST_DEAD = Topic("ingest.dead.v1", "original key", 3, 30 * _DAY_MS, None)
 AUDIT_REQUESTS = Topic("audit.requests.v1", "user_id", 6, 7 * _DAY_MS, events.RequestFinished)
 AUDIT_DEAD = Topic("audit.dead.v1", "original key", 3, 30 * _DAY_MS, None)
+CREDITS_EVENTS = Topic("credits.events.v1", "user_id", 6, 7 * _DAY_MS, events.CreditsEvent)
 
-ALL = (INGEST_UPLOADS, INGEST_CHUNKS, INGEST_DEAD, AUDIT_REQUESTS, AUDIT_DEAD)
+ALL = (INGEST_UPLOADS, INGEST_CHUNKS, INGEST_DEAD, AUDIT_REQUESTS, AUDIT_DEAD, CREDITS_EVENTS)
