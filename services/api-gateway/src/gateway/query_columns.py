@@ -122,7 +122,7 @@ def part_of_value(field: Field, value: Any) -> str:
     return text.lower() if field.column.normalise == "email" else text
 
 
-def _written(value: str | float | bool) -> str:  # noqa: FBT001 - a JSON value
+def _written(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = value if isinstance(value, str) else repr(value)

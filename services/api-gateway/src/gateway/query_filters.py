@@ -182,4 +182,4 @@ class Conditions:
         bound = self._equal.get(name)
         if bound is None or self.fields[name].kind not in {"string", "country", "integer"}:
             return False
-        return self.parameters[bound[1:].partition(":")[0]] != ""  # an empty text identifies nothing
+        return bool(self.parameters[bound[1:].partition(":")[0]] != "")  # an empty text identifies nothing

@@ -56,3 +56,4 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     query_wait_max_s: float = Field(30, ge=0, le=300, description="longest wait for an upload to be visible")
     hold_ttl_s: int = Field(120, ge=1, le=3600)
     upload_bytes_max: int = Field(10 << 30, ge=1)
+    upload_idle_s: float = Field(30, gt=0, le=3600, description="an upload that sends nothing for so long is ended")
