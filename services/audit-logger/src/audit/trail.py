@@ -1,5 +1,6 @@
 """From a batch of records to the log: what is readable is written, what is not is a dead letter, all else waits."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiokafka import ConsumerRecord
@@ -33,8 +34,7 @@ class AuditTrail:
         next_offsets = _next_offsets(records)
         poison += await self._write(good, next_offsets)
         # After the log: a batch that is tried again because of the log repeats no dead letter.
-        for record, reason in poison:
-            await self._bury(record, reason)
+        await asyncio.gather(*(self._bury(record, reason) for record, reason in poison))
 
     def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[_Read], list[_Poison]]:
         window = Window.around(

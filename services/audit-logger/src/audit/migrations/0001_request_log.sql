@@ -95,7 +95,8 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('audit.request_log'), 0);
-    IF to_regclass('audit.' || leaf) IS NOT NULL THEN
+    -- Not to_regclass again: it may answer from a cache that the wait for the lock did not refresh.
+    IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit'::regnamespace AND relname = leaf) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE audit.%I (LIKE audit.request_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', leaf);

@@ -1,0 +1,45 @@
+import pytest
+
+from audit.redaction import TEXT_CHARS_MAX, clean
+from common.events import RequestFinished
+
+KEY = "bd_0a1b2c3d_" + "x" * 43
+CONTROLS = ["\r", "\n", "\x00", "\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_control_characters_are_escaped(control: str) -> None:
+    cleaned = clean(f"ada{control}[31m", 100)
+    assert control not in cleaned
+    assert cleaned.startswith("ada\\")
+    assert cleaned.endswith("[31m")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [KEY, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "Bearer abc.def", "basic dTpw"],
+)
+def test_what_looks_like_a_secret_is_hidden(secret: str) -> None:
+    assert clean(f"key {secret} of", 200) == "key [hidden] of"
+
+
+def test_the_password_in_an_address_is_hidden() -> None:
+    assert clean("postgresql://ada:secret@host/db", 200) == "postgresql://[hidden]@host/db"
+
+
+def test_a_secret_is_hidden_before_the_text_is_cut() -> None:
+    assert clean("x" * 10 + " " + KEY, 20) == "x" * 10 + " [hidden]"
+
+
+@pytest.mark.parametrize("text", ["ada", "/v1/query", "2001:db8::1", "Grüße, 日本", "bd_0a1b2c3d", ""])
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert clean(text, 100) == text
+
+
+def test_long_text_is_cut_and_shows_it() -> None:
+    assert clean("x" * 1_000_000, 64) == "x" * 63 + "…"
+
+
+def test_every_text_of_the_event_has_a_limit() -> None:
+    texts = {name for name, field in RequestFinished.model_fields.items() if field.annotation in (str, str | None)}
+    assert texts == set(TEXT_CHARS_MAX)
