@@ -6,8 +6,10 @@ for wait_end_of_query, spooled first, so that an error still arrives as an HTTP 
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from devstack.clickhouse_http import guard
 from devstack.clickhouse_http.delivery import Answer, Delivery, Headers
@@ -26,6 +28,8 @@ from devstack.clickhouse_http.results import WHOLE_RESULT_BYTES_MAX, Query, stre
 from devstack.clickhouse_http.running import Running, RunningQueries
 from devstack.clickhouse_http.sql_text import Statement, describe, split_insert, tokens
 
+_NOT_IN_HEADERS: Final = re.compile(r"[^ -~]")
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -42,13 +46,14 @@ def answer(desk: Desk, running: Running, outlet: Outlet) -> Answer | None:
     An error after the first piece is written in ClickHouse's exception block and the connection is then cut
     without a last chunk: no client can take the part for the whole.
     """
-    call = running.call
     try:
         return _answer(desk, running, outlet)
     except Refusal as refusal:
         if outlet.begun:
             raise
-        return refused(refusal, desk, call.query_id)
+        return refused(refusal, desk, running.call.query_id)
+    finally:
+        desk.running.leave(running)
 
 
 def refused(refusal: Refusal, desk: Desk, query_id: str | None = None) -> Answer:
@@ -62,11 +67,13 @@ def refused(refusal: Refusal, desk: Desk, query_id: str | None = None) -> Answer
 
 
 def _headers(desk: Desk, query_id: str, timezone: str | None = None) -> Headers:
-    return [
-        (b"x-clickhouse-query-id", query_id.encode("ascii", "replace")),
-        (b"x-clickhouse-server-display-name", desk.display_name.encode()),
-        (b"x-clickhouse-timezone", (timezone or desk.engine.timezone).encode("ascii", "replace")),
-    ]
+    texts = {
+        b"x-clickhouse-query-id": query_id,
+        b"x-clickhouse-server-display-name": desk.display_name,
+        b"x-clickhouse-timezone": timezone or desk.engine.timezone,
+    }
+    # Clients choose the first and the last: line ends in them would begin headers of their making.
+    return [(name, _NOT_IN_HEADERS.sub("?", text).encode()) for name, text in texts.items()]
 
 
 def _answer(desk: Desk, running: Running, outlet: Outlet) -> Answer | None:
@@ -91,8 +98,12 @@ def _answer(desk: Desk, running: Running, outlet: Outlet) -> Answer | None:
         connection = open_until_answered.enter_context(
             desk.engine.connect(call.user, call.database, _engine_settings(call, query))
         )
-        guard.check_statement_count(connection.classify_query(sql, call.database))
-        running.may_stop = statement.kind != b"INSERT" and statement.answers
+        report = connection.classify_query(sql, call.database)
+        guard.check_statement_count(report)
+        # The engine's word, not ours: WITH ... INSERT begins like a read.
+        reads = getattr(report["query_class"], "name", "") == "READ_ONLY"
+        query = replace(query, streamed=query.streamed and reads)
+        running.may_stop = reads
         if running.cancelled.is_set():
             raise Refusal(QUERY_WAS_CANCELLED, "Query was cancelled.")
         head = _headers(desk, call.query_id, call.settings.get("session_timezone"))
@@ -105,7 +116,7 @@ def _checked(desk: Desk, call: Call, sql: bytes) -> Statement:
     words = list(tokens(sql[: head.statement_end] if head else sql))
     statement = describe(words)
     if call.user != "gateway" or guard.startup_statement(sql) is None:
-        guard.check_text(call.user, statement, words, desk.engine.table_functions)
+        guard.check_text(call.user, statement, words, call.params, desk.engine.table_functions)
     if call.is_get and not statement.answers:
         raise Refusal(
             READONLY, "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly."

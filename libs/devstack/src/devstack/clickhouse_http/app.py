@@ -32,6 +32,7 @@ class ClickHouseHttp:
         # Kills have threads of their own: when every query thread is busy is when they are needed.
         self._kills = ThreadPoolExecutor(2, "kill")
         self._outlets: dict[Running, Outlet] = {}
+        self._stopping = False
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["path"] in {"/ping", "/replicas_status"}:
@@ -51,7 +52,7 @@ class ClickHouseHttp:
             await self._serve(call, receive, send)
 
     async def _serve(self, call: Call, receive: Receive, send: Send) -> None:
-        if len(self._outlets) >= QUERIES_AT_ONCE_MAX:
+        if self._stopping or len(self._outlets) >= QUERIES_AT_ONCE_MAX:
             refusal = Refusal(TOO_MANY_SIMULTANEOUS_QUERIES, f"More than {QUERIES_AT_ONCE_MAX} simultaneous queries.")
             await _reply(send, refused(refusal, self._desk, call.query_id))
             return
@@ -66,7 +67,6 @@ class ClickHouseHttp:
                 await _reply(send, ready)
         finally:
             del self._outlets[running]
-            self._desk.running.leave(running)
 
     async def _until_done(self, job: asyncio.Future[Answer | None], running: Running, receive: Receive) -> None:
         """Wait for the query; when its client leaves, stop it if it only reads, and let an insert finish."""
@@ -93,12 +93,14 @@ class ClickHouseHttp:
 
     async def stop_reads(self) -> None:
         """For shutdown: kill what only reads and free the threads whose clients do not read; inserts go on."""
+        self._stopping = True
         for running in list(self._outlets):
             if running.may_stop:
                 await self._stop(running)
 
     def close(self) -> None:
         """Join every thread. After this, and only after this, the engine may be closed."""
+        self._desk.running.drain()
         self._queries.shutdown()
         self._kills.shutdown()
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 from typing import IO, Final, Protocol, cast
 
 import lz4.frame  # type: ignore[import-untyped]
-from backports import zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from devstack.clickhouse_http.refusals import NOT_IMPLEMENTED, QUERY_IS_TOO_LARGE, Refusal
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ ANSWER_IN_MEMORY_BYTES_MAX: Final = 1 << 20
 SPOOLED_IN_MEMORY_BYTES_MAX: Final = 8 << 20
 # Below this, compressing costs more than it saves.
 _COMPRESSED_BYTES_MIN: Final = 512
+_LAST_WORDS_S: Final = 0.1
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -117,6 +119,8 @@ class Delivery:
                 self._write(squeezing.compress(piece))
         except Refusal as refusal:
             self._write(squeezing.compress(self._exception_block(refusal)) + squeezing.flush())
+            # aiohttp forgets what it has not handed on when the connection ends: let it read the reason first.
+            time.sleep(_LAST_WORDS_S)
             raise
         self._outlet.write(squeezing.flush(), more=False)
 

@@ -2,8 +2,9 @@
 
 Everybody: one statement, and no INTO OUTFILE or FROM INFILE, which the HTTP interface of ClickHouse does not have
 either and which inside this process would write and read the server's own files.
-Gateway and ingest: no scalar file() and no python().
-Gateway: reading statements only, no table function that reaches outside the data, no system tables, only listed
+Gateway and ingest: no scalar file() and no python(), and no system tables but a few for ingest: the embedded engine
+lets every role read all of them, and takes no setting that would make it ask for a grant.
+Gateway: reading statements only, no table function that reaches outside the data, only listed
 settings, and no text the lexer could read differently from the engine.
 """
 
@@ -26,8 +27,6 @@ from devstack.clickhouse_http.refusals import (
 from devstack.clickhouse_http.sql_text import Statement, Token
 from devstack.clickhouse_http.users import DATABASE, GATEWAY_LIMITS, UserName
 
-_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BACK_TO_DEFAULTS: Final = frozenset({"profile", "query_cache_tag"})
 _FILE_CLAUSES: Final = ((b"INTO", b"OUTFILE"), (b"FROM", b"INFILE"))
 _FILE_FUNCTIONS: Final = frozenset({"file", "python"})
 # Table functions that make rows out of nothing but their arguments.
@@ -35,7 +34,23 @@ _HARMLESS: Final = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generate_series", "generateseries", "null", "values", "format"}
 )
 _SYSTEM: Final = frozenset({"system", "information_schema"})
-_GATEWAY_STATEMENTS: Final = frozenset({b"SELECT", b"WITH", b"EXPLAIN", b"DESCRIBE", b"DESC", b"EXISTS"})
+# What tells ingest about its own tables; their rows are limited to those its role may see.
+_INGEST_SYSTEM_TABLES: Final = frozenset(
+    {
+        "columns",
+        "data_skipping_indices",
+        "databases",
+        "merges",
+        "mutations",
+        "one",
+        "parts",
+        "projections",
+        "settings",
+        "tables",
+    }
+)
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GATEWAY_STATEMENTS: Final = frozenset({b"SELECT", b"WITH", b"FROM", b"EXPLAIN", b"DESCRIBE", b"DESC", b"EXISTS"})
 
 # What the gateway may set besides its limits: none of these changes which rows are read or counted.
 _GATEWAY_HARMLESS: Final = frozenset(
@@ -93,7 +108,7 @@ def startup_statement(sql: bytes) -> bytes | None:
 
 def check_settings(user: UserName, settings: Mapping[str, str]) -> None:
     for name in settings:
-        if not _SETTING_NAME.fullmatch(name):
+        if not _PLAIN_NAME.fullmatch(name):
             raise Refusal(UNKNOWN_SETTING, f"Unknown setting '{name}'.")
         if user == "gateway" and not may_set(name):
             raise Refusal(READONLY, f"Cannot modify '{name}' setting in readonly mode.")
@@ -110,25 +125,37 @@ def check_statement_count(report: Mapping[str, object]) -> None:
         raise Refusal(SYNTAX_ERROR, "Multi-statements are not allowed.")
 
 
-def check_text(user: UserName, statement: Statement, words: list[Token], table_functions: frozenset[str]) -> None:
+def check_text(
+    user: UserName,
+    statement: Statement,
+    words: list[Token],
+    params: Mapping[str, str],
+    table_functions: frozenset[str],
+) -> None:
     for pair in pairwise(words):
         if (pair[0].keyword, pair[1].keyword) in _FILE_CLAUSES:
             raise Refusal(BAD_ARGUMENTS, "INTO OUTFILE and FROM INFILE are not allowed over HTTP.")
     if user == "admin":
         return
     _refuse_calls(user, words, _FILE_FUNCTIONS)
+    _refuse_system(user, words, _INGEST_SYSTEM_TABLES if user == "ingest" else frozenset())
+    _check_identifier_params(words, params)
+    if [word.keyword for word in words[:2]] == [b"KILL", b"QUERY"]:
+        # Inside, all users are one: any other condition could reach another user's queries.
+        raise Refusal(
+            ACCESS_DENIED, f"{user}: Not enough privileges. Only KILL QUERY WHERE query_id = '...' is allowed."
+        )
     if user == "gateway":
         if statement.kind not in _GATEWAY_STATEMENTS:
             raise Refusal(ACCESS_DENIED, "gateway: Not enough privileges. It may only read.")
         _refuse_ambiguous(words)
         _refuse_calls(user, words, table_functions - _HARMLESS)
-        _refuse_system(words)
         _check_settings_clauses(words)
 
 
 def _refuse_ambiguous(words: Iterable[Token]) -> None:
     for token in words:
-        odd_sign = token.kind == "sign" and (token.text >= b"\x80" or token.text in b"'\"`\\$#")
+        odd_sign = token.kind == "sign" and (not b" " < token.text < b"\x7f" or token.text in b"'\"`\\$#")
         odd_name = token.kind == "quoted" and b"\\" in token.text
         if odd_sign or odd_name or token.kind == "heredoc":
             raise Refusal(SYNTAX_ERROR, f"Syntax error: failed at position {token.start + 1}.")
@@ -148,10 +175,27 @@ def _refuse_calls(user: UserName, words: list[Token], banned: frozenset[str]) ->
             raise Refusal(ACCESS_DENIED, f"{user}: Not enough privileges to call {_name(token)}().")
 
 
-def _refuse_system(words: list[Token]) -> None:
-    for token, after in pairwise(words):
-        if after.text == b"." and _name(token) in _SYSTEM:
-            raise Refusal(ACCESS_DENIED, "gateway: Not enough privileges to read system tables.")
+def _refuse_system(user: UserName, words: list[Token], allowed: frozenset[str]) -> None:
+    refusal = Refusal(ACCESS_DENIED, f"{user}: Not enough privileges to read system tables.")
+    for at, token in enumerate(words):
+        name = _name(token)
+        if token.kind == "quoted" and name.partition(".")[0] in _SYSTEM and "." in name:
+            raise refusal
+        if name in _SYSTEM and [word.text for word in words[at + 1 : at + 2]] == [b"."]:
+            table = _name(words[at + 2]) if at + 2 < len(words) else ""
+            if name != "system" or table not in allowed:
+                raise refusal
+
+
+def _check_identifier_params(words: list[Token], params: Mapping[str, str]) -> None:
+    """`{name:Identifier}` would bring a name past every check above: only plain ones, and never a database's."""
+    for at, token in enumerate(words):
+        if token.text != b"{" or [word.keyword for word in words[at + 3 : at + 4]] != [b"IDENTIFIER"]:
+            continue
+        value = params.get(words[at + 1].text.decode(), "")
+        after = [word.text for word in words[at + 5 : at + 6]]
+        if not _PLAIN_NAME.fullmatch(value) or value.lower() in _SYSTEM or after == [b"("]:
+            raise Refusal(ACCESS_DENIED, "Not enough privileges to name this in an Identifier parameter.")
 
 
 def _check_settings_clauses(words: list[Token]) -> None:
@@ -162,7 +206,7 @@ def _check_settings_clauses(words: list[Token]) -> None:
         if token.depth:
             raise Refusal(SETTING_CONSTRAINT_VIOLATION, "SETTINGS are not allowed in a subquery.")
         for name in _names_set(words[at + 1 :]):
-            if not may_set(name) or name in _BACK_TO_DEFAULTS:
+            if not may_set(name):
                 raise Refusal(SETTING_CONSTRAINT_VIOLATION, f"Setting {name} should not be changed.")
 
 

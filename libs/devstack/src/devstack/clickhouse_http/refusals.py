@@ -9,6 +9,7 @@ SYNTAX_ERROR: Final = 62
 NOT_IMPLEMENTED: Final = 48
 QUERY_IS_TOO_LARGE: Final = 65
 BAD_ARGUMENTS: Final = 36
+UNKNOWN_FORMAT: Final = 73
 UNKNOWN_SETTING: Final = 115
 READONLY: Final = 164
 TOO_MANY_SIMULTANEOUS_QUERIES: Final = 202
@@ -23,6 +24,7 @@ _NAMES: Final = {
     NOT_IMPLEMENTED: "NOT_IMPLEMENTED",
     QUERY_IS_TOO_LARGE: "QUERY_IS_TOO_LARGE",
     BAD_ARGUMENTS: "BAD_ARGUMENTS",
+    UNKNOWN_FORMAT: "UNKNOWN_FORMAT",
     UNKNOWN_SETTING: "UNKNOWN_SETTING",
     READONLY: "READONLY",
     TOO_MANY_SIMULTANEOUS_QUERIES: "TOO_MANY_SIMULTANEOUS_QUERIES",
@@ -49,9 +51,9 @@ _STATUS: Final = {
     **dict.fromkeys((76, 202, 209, 439), 503),
 }
 
-_ENGINE_PREFIX = re.compile(r"^Code: (\d+)\. DB::Exception: (?=Code: \1\. DB::Exception: )")
+_ENGINE_PREFIX = re.compile(r"^(?:Code: (\d+)\. DB::Exception: )+(?=Code: \1\. DB::Exception: )")
 _ENGINE_CODE = re.compile(r"Code: (\d+)\.")
-_REPEATED_TAIL = re.compile(r"\. \((\w+)\) \(version [^)]*\)\. \(\1\)\s*$")
+_REPEATED_TAIL = re.compile(r"(?:\. \((\w+)\) \(version [^)]*\))+\. \(\1\)\s*$")
 
 
 class Refusal(Exception):

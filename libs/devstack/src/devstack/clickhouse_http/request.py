@@ -12,10 +12,17 @@ from typing import IO, Any, Final
 from urllib.parse import parse_qsl
 
 from python_multipart import create_form_parser
+from python_multipart.exceptions import FormParserError
 
 from devstack.clickhouse_http.compression import PIECE_BYTES, Bounded
 from devstack.clickhouse_http.guard import TRANSPORT_SETTINGS
-from devstack.clickhouse_http.refusals import NOT_IMPLEMENTED, QUERY_IS_TOO_LARGE, Refusal
+from devstack.clickhouse_http.refusals import (
+    BAD_ARGUMENTS,
+    NOT_IMPLEMENTED,
+    QUERY_IS_TOO_LARGE,
+    UNKNOWN_FORMAT,
+    Refusal,
+)
 from devstack.clickhouse_http.users import DATABASE, Passwords, UserName, credentials
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -89,6 +96,9 @@ def _call(
     transport = {name: named.pop(name) for name in list(named) if name in TRANSPORT_SETTINGS}
     database = arguments.get("database") or headers.get(b"x-clickhouse-database", b"").decode("latin-1")
     form = arguments.get("default_format") or headers.get(b"x-clickhouse-format", b"").decode("latin-1")
+    if form and not form.isidentifier():
+        raise Refusal(UNKNOWN_FORMAT, "Unknown format.")
+    _check_utf8(database, *params.values(), *named.values())
     return Call(
         user=user,
         database=database or ("default" if user == "admin" else DATABASE),
@@ -104,6 +114,15 @@ def _call(
         accept_encoding=headers.get(b"accept-encoding", b"").decode("latin-1"),
         is_get=method == "GET",
     )
+
+
+def _check_utf8(*texts: str) -> None:
+    """The query may be any bytes; the engine takes everything else as text."""
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError as exc:
+        raise Refusal(BAD_ARGUMENTS, "A parameter is not valid UTF-8.") from exc
 
 
 async def _spool(receive: Receive, folder: Path) -> IO[bytes]:
@@ -130,7 +149,7 @@ def _form(headers: Mapping[bytes, bytes], body: IO[bytes]) -> dict[str, str]:
     fields: dict[str, str] = {}
 
     def take_field(field: Any) -> None:
-        fields[field.field_name.decode()] = (field.value or b"").decode(errors="surrogateescape")
+        fields[field.field_name.decode(errors="replace")] = (field.value or b"").decode(errors="surrogateescape")
 
     def refuse_file(_file: object) -> None:
         raise Refusal(NOT_IMPLEMENTED, "External tables are not implemented.")
@@ -138,11 +157,14 @@ def _form(headers: Mapping[bytes, bytes], body: IO[bytes]) -> dict[str, str]:
     wanted = {name.decode().title(): value for name, value in headers.items() if name == b"content-type"}
     parser = create_form_parser(wanted, take_field, refuse_file)
     left = FORM_BYTES_MAX
-    while piece := body.read(PIECE_BYTES):
-        left -= len(piece)
-        if left < 0:
-            raise Refusal(QUERY_IS_TOO_LARGE, "The form is too large.")
-        parser.write(piece)
-    parser.finalize()
+    try:
+        while piece := body.read(PIECE_BYTES):
+            left -= len(piece)
+            if left < 0:
+                raise Refusal(QUERY_IS_TOO_LARGE, "The form is too large.")
+            parser.write(piece)
+        parser.finalize()
+    except FormParserError as exc:
+        raise Refusal(BAD_ARGUMENTS, f"Cannot read the form: {exc}") from exc
     body.seek(0)
     return fields

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
 from devstack.clickhouse_http.engine import Engine, quote, run
 from devstack.clickhouse_http.refusals import EngineError
 from devstack.clickhouse_http.request import Call
+
+DRAIN_LOOK_S: Final = 0.1
 
 _KILL_BY_ID: Final = re.compile(
     rb"\s*KILL\s+QUERY\s+WHERE\s+query_id\s*=\s*(?:'([^'\\]+)'|\{(\w+):\s*String\})\s*(?:A?SYNC)?\s*(?:FORMAT\s+\w+)?\s*;?\s*",
@@ -57,9 +60,12 @@ class RunningQueries:
             # It ended between the look and the kill.
             return
 
-    def stop_reads(self) -> None:
-        for running in self._snapshot():
-            self.stop(running)
+    def drain(self) -> None:
+        """Stop reads, and wait for inserts as long as they take, until nothing runs."""
+        while left := self._snapshot():
+            for running in left:
+                self.stop(running)
+            time.sleep(DRAIN_LOOK_S)
 
     def _snapshot(self) -> list[Running]:
         with self._lock:

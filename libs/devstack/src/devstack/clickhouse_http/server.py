@@ -81,7 +81,8 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 ws="none",
                 server_header=False,
-                timeout_keep_alive=30,
+                # Long: a client that meets a connection just closed sends its INSERT a second time.
+                timeout_keep_alive=600,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
@@ -95,6 +96,13 @@ class _Server(uvicorn.Server):
             # A second signal must not end the process while the engine is being closed.
             for name in before:
                 signal.signal(name, signal.SIG_IGN)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except OSError as exc:
+            # Two processes may bind one port as long as neither listens; this is the later one.
+            raise CannotStart(f"cannot listen: {exc.strerror}") from exc
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

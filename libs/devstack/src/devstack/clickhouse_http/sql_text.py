@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 _TOKEN = re.compile(
     rb"""
-      (?P<space>[\s\0]++|--[^\n]*+|\#[ !][^\n]*+|//[^\n]*+)
+      (?P<space>\s++|--[^\n]*+|\#[ !][^\n]*+|//[^\n]*+)
     | (?P<comment>/\*)
     | (?P<string>'(?:[^'\\]++|\\.|'')*+')
     | (?P<quoted>"(?:[^"\\]++|\\.|"")*+"|`(?:[^`\\]++|\\.|``)*+`)

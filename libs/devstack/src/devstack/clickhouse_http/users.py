@@ -2,7 +2,8 @@
 
 Inside, the engine has one user, `default`, who owns nothing but three roles. Each request takes exactly one role
 with SET ROLE, and the gateway's requests also its profile; both are written to users_config.xml and enforced by
-the engine. What grants do not reach (the scalar file(), INTO OUTFILE, nested SETTINGS) is refused by guard.py.
+the engine. What grants do not reach (system tables, the scalar file(), INTO OUTFILE, nested SETTINGS) guard.py
+refuses.
 """
 
 from __future__ import annotations
@@ -53,14 +54,7 @@ OVERFLOW_MODES: Final = (
 
 _GRANTS: Final[dict[UserName, tuple[str, ...]]] = {
     "gateway": (f"GRANT SELECT, SHOW TABLES, SHOW COLUMNS, SHOW DICTIONARIES ON {DATABASE}.*",),
-    "ingest": (
-        f"GRANT ALL ON {DATABASE}.*",
-        "GRANT SELECT ON system.parts",
-        "GRANT SELECT ON system.mutations",
-        "GRANT SELECT ON system.data_skipping_indices",
-        "GRANT SELECT ON system.projections",
-        "GRANT SELECT ON system.merges",
-    ),
+    "ingest": (f"GRANT ALL ON {DATABASE}.*",),
     "admin": ("GRANT ALL ON *.* WITH GRANT OPTION",),
 }
 
