@@ -12,6 +12,7 @@ from common.errors import BadHeader, ClientError, IdempotencyMismatch, Insuffici
 from common.faultpoints import faultpoint
 from common.ids import new_id
 from common.json_body import json_body
+from gateway import query_receipts
 from gateway.api_keys import caller_with
 from gateway.audit_trail import Trail, trail_of
 from gateway.client_leaves import unless_client_leaves
@@ -23,6 +24,7 @@ from gateway.roles import Caller
 from gateway.wiring import Gateway, gateway_of
 
 router = APIRouter(tags=["query"])
+router.include_router(query_receipts.router)
 
 
 @router.post("/v1/query", response_class=Response, responses={200: {"content": {JSON: {}}}})

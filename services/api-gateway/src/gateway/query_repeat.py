@@ -6,14 +6,14 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from fastapi import Request, Response
 
 from common.credit_operations import Outcome
-from common.errors import AlreadyDelivered, BadHeader, IdempotencyInProgress, NotFound
+from common.errors import AlreadyDelivered, BadHeader, IdempotencyInProgress
 from gateway.credits_client import CreditsClient
+from gateway.query_receipts import public_receipt
 from gateway.query_request import QueryRequest
 from gateway.roles import Caller
 
@@ -49,23 +49,15 @@ def _digest(ask: QueryRequest) -> str:
     return hashlib.sha256(f"POST /v1/query {canonical}".encode()).hexdigest()
 
 
-async def earlier_answer(hold: Outcome, caller: Caller, key: IdempotencyKey | None, credits: CreditsClient) -> Response:  # noqa: A002 - the service's name
+async def earlier_answer(hold: Outcome, caller: Caller, key: IdempotencyKey | None, ledger: CreditsClient) -> Response:
     """What the request that opened this hold was answered.
 
     Raises IdempotencyInProgress while it runs, AlreadyDelivered with the receipt when the answer was not kept.
     """
-    if hold.state != "captured":
+    if key is None or hold.state != "captured":
         raise IdempotencyInProgress
-    answer = await _kept(credits, "/v1/answers", {"user_id": str(caller.user_id), "key": key.value if key else ""})
-    if answer is None:
-        receipt = await _kept(credits, f"/v1/receipts/{hold.hold_id}", {"user_id": str(caller.user_id)})
-        raise AlreadyDelivered(details=receipt)
-    return Response(base64.b64decode(answer["body_base64"]), answer["status"], answer["headers"])
-
-
-async def _kept(credits: CreditsClient, path: str, params: dict[str, str]) -> Any:  # noqa: A002 - as above
-    try:
-        found, _ = await credits.read(path, params)
-    except NotFound:
-        return None
-    return found
+    found, _ = await ledger.read("/v1/answers", {"user_id": str(caller.user_id), "key": key.value})
+    kept = found["answer"]
+    if kept is None:
+        raise AlreadyDelivered(details=public_receipt(found["receipt"]))
+    return Response(base64.b64decode(kept["body_base64"]), kept["status"], kept["headers"])

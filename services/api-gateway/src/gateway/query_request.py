@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 
 from common.prices import to_millicredits
 
@@ -32,6 +32,9 @@ def _credits(value: Any) -> Any:
     return to_millicredits(value)
 
 
+MaxCredits = Annotated[
+    int, BeforeValidator(_credits), Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
+]
 NotYet = Annotated[None, BeforeValidator(_not_yet)]
 
 
@@ -74,6 +77,6 @@ class QueryRequest(_Model):
     format: Annotated[str, AfterValidator(_refuse_format)] = "json"
     aggregate: NotYet = None
     # Kept in millicredits, like every amount behind the public API.
-    max_credits: Annotated[int, BeforeValidator(_credits), Field(gt=0)] | None = Field(
+    max_credits: MaxCredits | None = Field(
         None, description="the query is refused, or stopped and not charged, when it would cost more"
     )
