@@ -38,8 +38,8 @@ async def open_producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProduc
         request_timeout_ms=10_000,
         **_client_security(settings),
     )
-    await producer.start()
     try:
+        await producer.start()
         yield producer
     finally:
         await producer.stop()

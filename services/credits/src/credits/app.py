@@ -1,0 +1,133 @@
+"""The routes. Internal: every caller has a bearer token, amounts are millicredits, names end in _mc."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import FastAPI, Query, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from common.errors import InvalidApiKey
+from common.health import check_all
+from common.http import RequestIds, answer_client_error, install_error_envelope
+from common.json_body import read_limited
+from common.postgres import borrowed, outage_is_unavailable
+from credits.operations import OPERATIONS, batch_answer, row_of, rows_of_batch, single_answer
+from credits.receipts import read_answer, read_receipt
+from credits.reconcile import reconcile
+from credits.statement import read_balance, read_statement
+from credits.wiring import Credits
+
+_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+def make_app(service: Credits) -> ASGIApp:
+    app = FastAPI(title="BigData API: credits", docs_url=None, redoc_url=None)
+    app.state.credits = service
+    install_error_envelope(app)
+    _add_operations(app, service)
+    _add_reads(app, service)
+    _add_health(app, service)
+    return RequestIds(BearerTokens(app, service.settings.credits_tokens.get_secret_value().split(",")))
+
+
+class BearerTokens:
+    """Plain ASGI middleware. Several tokens are accepted at once, so that they can be replaced without a gap."""
+
+    def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
+        self._app = app
+        self._expected = [b"Bearer " + token.strip().encode() for token in tokens if token.strip()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS or self._is_known(scope):
+            await self._app(scope, receive, send)
+            return
+        answer = await answer_client_error(Request(scope), InvalidApiKey("This token is not valid"))
+        await answer(scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        # Every token is compared, in constant time, as bytes: str would raise on what is not ASCII.
+        return sum(hmac.compare_digest(given, expected) for expected in self._expected) > 0
+
+
+def _add_operations(app: FastAPI, service: Credits) -> None:
+    """Plain routes: the framework's body models and response models would cost more than the ledger itself."""
+    bytes_max = service.settings.body_bytes_max
+
+    async def batch(request: Request) -> Response:
+        rows = rows_of_batch(await read_limited(request, bytes_max))
+        return _json(batch_answer(await service.commits.submit(rows)))
+
+    def single(model: Any) -> Callable[[Request], Awaitable[Response]]:
+        async def operation(request: Request) -> Response:
+            row = row_of(model, await read_limited(request, bytes_max))
+            return _json(single_answer((await service.commits.submit([row]))[0]))
+
+        return operation
+
+    app.add_route("/v1/batch", batch, methods=["POST"])
+    for name, model in OPERATIONS.items():
+        app.add_route(f"/v1/{name}", single(model), methods=["POST"])
+
+
+def _add_reads(app: FastAPI, service: Credits) -> None:
+    async def read(ask: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        async with outage_is_unavailable("The ledger"), borrowed(service.postgres, service.settings.operation_s) as one:
+            return await ask(one, *args, **options)
+
+    @app.get("/v1/balance/{user_id}")
+    async def balance(user_id: UUID) -> Response:
+        return _json(_encoded(await read(read_balance, user_id)))
+
+    @app.get("/v1/statement")
+    async def statement(
+        user_id: UUID,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+    ) -> Response:
+        page, following = await read(read_statement, user_id, before=cursor, limit=limit)
+        answer = _json(_encoded(page))
+        if following is not None:
+            answer.headers["X-Next-Cursor"] = str(following)
+        return answer
+
+    @app.get("/v1/receipts/{query_id}")
+    async def receipt(query_id: UUID, user_id: UUID | None = None) -> Response:
+        return _json(_encoded(await read(read_receipt, query_id, user_id)))
+
+    @app.get("/v1/answers")
+    async def answer(user_id: UUID, key: Annotated[str, Query(min_length=1, max_length=255)]) -> Response:
+        return _json(_encoded(await read(read_answer, user_id, key)))
+
+    @app.get("/v1/reconcile")
+    async def reconciled() -> Response:
+        # Whole tables are read here: its own, longer deadline.
+        async with (
+            outage_is_unavailable("The ledger"),
+            borrowed(service.postgres, service.settings.postgres_statement_s) as connection,
+        ):
+            return _json(_encoded(await reconcile(connection)))
+
+
+def _add_health(app: FastAPI, service: Credits) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return Response("ok\n")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        states = await check_all(service.checks)
+        ready = all(state == "healthy" for state in states.values())
+        return Response(orjson.dumps(states), status_code=200 if ready else 503, media_type="application/json")
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _encoded(value: Any) -> bytes:
+    # The driver's UUID is a subclass, which the encoder hands over.
+    return orjson.dumps(value, default=str)

@@ -1,0 +1,144 @@
+"""The way to the ledger: many operations in, one transaction, one outcome each. What decides is migrations/0002."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
+
+from common.errors import Unavailable
+from common.faultpoints import faultpoint
+from common.logs import get_logger
+from common.postgres import OUTAGES
+from credits.settings import Settings
+
+Outcome: TypeAlias = dict[str, Any]  # the JSON of common.credit_operations.Outcome, without its empty fields
+
+_log = get_logger(__name__)
+_TRIES = 8
+
+
+class Row(NamedTuple):
+    """One operation as the function takes it; what it does not need stays empty."""
+
+    op: str
+    user_id: UUID | None = None
+    hold_id: UUID | None = None
+    entry_id: UUID | None = None
+    amount: int | None = None
+    ttl_s: int | None = None
+    key: str | None = None
+    digest: bytes | None = None
+    actor: str | None = None
+    reason: str | None = None
+    receipt: str | None = None
+    status: int | None = None
+    headers: str | None = None
+    body: bytes | None = None
+
+
+class Ledger:
+    """Owns one connection: prepared once, no pool between a batch and its transaction."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.postgres_url.get_secret_value()
+        self._deadline_s = settings.operation_s
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._apply: PreparedStatement[asyncpg.Record] | None = None
+
+    async def apply(self, rows: Sequence[Row]) -> list[Outcome | Exception]:
+        """Decide all rows in one transaction. Raises Unavailable when it is unknown whether that was committed.
+
+        A row that the database itself refuses fails alone: the others are tried again without it.
+        """
+        try:
+            return [_outcome(record) for record in await self._transaction(rows)]
+        except asyncpg.PostgresError as exc:
+            _log.exception("the ledger refused a batch", operations=len(rows))
+            if len(rows) == 1:
+                return [exc]
+        half = len(rows) // 2
+        return [*await self.apply(rows[:half]), *await self.apply(rows[half:])]
+
+    async def _transaction(self, rows: Sequence[Row]) -> list[asyncpg.Record]:
+        for _ in range(_TRIES):
+            try:
+                async with self._unless_broken(), asyncio.timeout(self._deadline_s):
+                    return await self._once(rows)
+            except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+                continue  # rolled back as a whole: nothing was decided
+        raise Unavailable("The ledger is too busy, try again shortly")
+
+    # One call and two phases inside it: migrations/0002_apply.sql says why.
+    _APPLY = """
+        SELECT code, replayed, hold_id::text, entry_id::text, state, amount_mc, posted_mc, available_mc, needed_mc
+          FROM credits.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    """
+
+    async def _once(self, rows: Sequence[Row]) -> list[asyncpg.Record]:
+        connection, statement = await self._connected()
+        async with connection.transaction():
+            records = await statement.fetch(*zip(*rows, strict=True))
+            # Dying before COMMIT leaves no trace; dying after it, the caller asks again with the same key.
+            faultpoint("credits.before_commit")
+        faultpoint("credits.after_commit")
+        return records
+
+    async def _connected(self) -> tuple["asyncpg.Connection[asyncpg.Record]", "PreparedStatement[asyncpg.Record]"]:
+        if self._connection is None or self._apply is None or self._connection.is_closed():
+            self.drop()
+            self._connection = await asyncpg.connect(
+                self._url,
+                timeout=self._deadline_s,
+                server_settings={
+                    "application_name": "credits ledger",
+                    "idle_in_transaction_session_timeout": "30s",
+                    "statement_timeout": f"{int(self._deadline_s * 1000)}",
+                    "lock_timeout": f"{int(self._deadline_s * 1000)}",
+                },
+            )
+            self._apply = await self._connection.prepare(self._APPLY)
+        return self._connection, self._apply
+
+    @contextlib.asynccontextmanager
+    async def _unless_broken(self) -> AsyncIterator[None]:
+        """After an outage or a cancellation the connection's state is unknown: the next batch takes a fresh one."""
+        try:
+            yield
+        except OUTAGES as exc:
+            self.drop()
+            raise Unavailable("The ledger is not available, try again shortly") from exc
+        except asyncio.CancelledError:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """At once: closing in good order waits for ever against a frozen server."""
+        if self._connection is not None:
+            self._connection.terminate()
+        self._connection = self._apply = None
+
+
+_FIELDS = ("hold_id", "entry_id", "state", "amount_mc", "posted_mc", "available_mc", "needed_mc")
+
+
+def _outcome(record: asyncpg.Record) -> Outcome:
+    code, replayed, *values = record.values()
+    outcome: Outcome = {"ok": True} if code is None else {"ok": False, "code": code}
+    if replayed:
+        outcome["replayed"] = True
+    outcome.update((name, value) for name, value in zip(_FIELDS, values, strict=True) if value is not None)
+    return outcome
+
+
+@contextlib.asynccontextmanager
+async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    """Connects with the first batch."""
+    ledger = Ledger(settings)
+    try:
+        yield ledger
+    finally:
+        ledger.drop()

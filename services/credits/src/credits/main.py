@@ -1,0 +1,52 @@
+import argparse
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from common.health import QuietServer, open_ops_port
+from common.lifecycle import run, serve_until_stopped
+from common.logs import configure_logs, get_logger
+from common.migrations import migrate
+from common.settings import settings_or_exit
+from credits.app import make_app
+from credits.settings import Settings
+from credits.wiring import open_credits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="credits", description="Owns every balance.")
+    parser.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
+    command = parser.parse_args().command
+    settings = settings_or_exit(Settings)
+    configure_logs("credits", settings.log_level)
+    run(_migrate(settings) if command == "migrate" else _serve(settings))
+
+
+async def _migrate(settings: Settings) -> None:
+    for name in await migrate(settings, "credits", "credits"):
+        get_logger(__name__).info("migrated", migration=name)
+
+
+async def _serve(settings: Settings) -> None:
+    async with (
+        open_credits(settings) as service,
+        open_ops_port(settings, service.checks),
+    ):
+        # The port last, so that it stops first: callers get their answers before the ledger goes.
+        await serve_until_stopped(QuietServer(_uvicorn(settings, make_app(service))))
+
+
+def _uvicorn(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.server_host,
+        port=settings.server_port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=int(settings.operation_s) + 1,
+    )
