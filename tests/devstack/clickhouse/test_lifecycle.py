@@ -91,7 +91,7 @@ def test_sigterm_kills_reads_finishes_inserts_and_exits_with_0(start: Start, tmp
     wait_for(lambda: busy(admin, "read") and busy(admin, "write") and busy(admin, "stream"))
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 15
     unread.close()
     reader.join()
     writer.join()

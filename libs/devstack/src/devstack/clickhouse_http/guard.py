@@ -6,6 +6,7 @@ Gateway and ingest: no scalar file() and no python(), and no system tables but a
 lets every role read all of them, and takes no setting that would make it ask for a grant.
 Gateway: reading statements only, no table function that reaches outside the data, only listed
 settings, and no text the lexer could read differently from the engine.
+For the gateway these are a boundary. For ingest, whose text is not held to that last rule, they are a seat belt.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from devstack.clickhouse_http.users import DATABASE, GATEWAY_LIMITS, UserName
 
 _FILE_CLAUSES: Final = ((b"INTO", b"OUTFILE"), (b"FROM", b"INFILE"))
 _FILE_FUNCTIONS: Final = frozenset({"file", "python"})
+# They would send rows to a model's address.
+_MODEL_FUNCTIONS: Final = frozenset(
+    {"aiclassify", "aiembed", "aiextract", "aifilter", "aigenerate", "airedact", "aisimilarity", "aitranslate"}
+)
 # Table functions that make rows out of nothing but their arguments.
 _HARMLESS: Final = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generate_series", "generateseries", "null", "values", "format"}
@@ -149,7 +154,7 @@ def check_text(
         if statement.kind not in _GATEWAY_STATEMENTS:
             raise Refusal(ACCESS_DENIED, "gateway: Not enough privileges. It may only read.")
         _refuse_ambiguous(words)
-        _refuse_calls(user, words, table_functions - _HARMLESS)
+        _refuse_calls(user, words, (table_functions | _MODEL_FUNCTIONS) - _HARMLESS)
         _check_settings_clauses(words)
 
 
