@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvloop
@@ -12,18 +12,27 @@ from common.health import QuietServer
 from common.logs import get_logger
 
 _log = get_logger(__name__)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a process's main coroutine on uvloop."""
-    uvloop.run(main)
+    """Run a process's main coroutine on uvloop. A signal before `until_stopped` cancels it, so what is open closes."""
+    with suppress(asyncio.CancelledError):
+        uvloop.run(_cancelled_by_signals(main))
+
+
+async def _cancelled_by_signals(main: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(main)
+    for kind in _STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(kind, task.cancel)
+    await task
 
 
 async def until_stopped() -> None:
     """Return at the first SIGTERM or SIGINT. What is open then closes in reverse order, intake first."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for kind in (signal.SIGTERM, signal.SIGINT):
+    for kind in _STOP_SIGNALS:
         loop.add_signal_handler(kind, stop.set)
     await stop.wait()
     _log.info("stopping")
