@@ -4,9 +4,10 @@ from typing import Any
 import orjson
 import pytest
 
-from audit.entries import Entry, Window, read_entry
+from audit.entries import Entry, Window, _read_by_model, _read_plain, read_entry
 from common.errors import Permanent
-from support.audit_events import NOW, finished
+from common.events import RequestFinished
+from support.audit_events import NOW, finished, some_finished
 
 WINDOW = Window.around(NOW, retention_days=30, future_max_s=3600)
 
@@ -19,16 +20,39 @@ def test_an_event_becomes_an_entry_of_the_same_values() -> None:
         assert getattr(entry, field) == getattr(event, field)
 
 
+@pytest.mark.parametrize("field", ["method", "endpoint", "username", "ip", "dataset", "error_code", "action", "target"])
+@pytest.mark.parametrize("plain", [True, False])
+def test_every_text_is_cleaned_and_bounded_on_either_way(field: str, plain: bool) -> None:  # noqa: FBT001
+    document = orjson.loads(finished(**{field: "a\r\nb" + "x" * 5000}).encoded())
+    entry = read_entry(orjson.dumps(document if plain else document | {"rows": "10"}), WINDOW)
+    text = getattr(entry, field)
+    assert text.startswith("a\\x0d\\x0ab")
+    assert len(text) <= 256
+
+
+@pytest.mark.parametrize("event", some_finished(50, seed=12))
+def test_the_quick_way_and_the_model_read_the_same(event: RequestFinished) -> None:
+    assert _read_plain(event.encoded()) == _read_by_model(event.encoded())
+
+
+@pytest.mark.parametrize("change", [{"rows": "10"}, {"rows": 10.0}, {"duration_ms": 12}, {"status": True}])
+def test_what_is_not_plain_is_read_by_the_model(change: dict[str, Any]) -> None:
+    value = orjson.dumps(orjson.loads(finished().encoded()) | change)
+    assert _read_plain(value) is None
+    assert read_entry(value, WINDOW).rows == 10
+
+
+@pytest.mark.parametrize("field", ["event_id", "occurred_at"])
+def test_an_event_without_its_identity_is_permanent(field: str) -> None:
+    document = orjson.loads(finished().encoded())
+    del document[field]
+    with pytest.raises(Permanent, match=f"{field}: Field required"):
+        read_entry(orjson.dumps(document), WINDOW)
+
+
 def test_unknown_fields_are_ignored() -> None:
     value = orjson.dumps(orjson.loads(finished().encoded()) | {"added_later": {"a": 1}})
     assert read_entry(value, WINDOW).username == "ada"
-
-
-def test_text_is_cleaned_on_its_way_in() -> None:
-    entry = read_entry(finished(username="a\r\nb", target="x" * 5000, ip="\x1b[2J").encoded(), WINDOW)
-    assert (entry.username, entry.ip) == ("a\\x0d\\x0ab", "\\x1b[2J")
-    assert entry.target is not None
-    assert len(entry.target) == 256
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"username": "\\ud800"}'])

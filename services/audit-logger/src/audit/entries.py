@@ -5,13 +5,19 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+import orjson
+from asyncpg.pgproto.pgproto import UUID as QuickUUID  # noqa: N811 - a uuid.UUID, made in C: ten times faster
 from pydantic import ValidationError
 
-from audit.redaction import TEXT_CHARS_MAX, clean
+from audit.redaction import clean
 from common.credit_operations import AMOUNT_MAX_MC
 from common.errors import Permanent
 from common.events import RequestFinished
 
+# Every text of an entry, with its limit in characters.
+_METHOD, _ENDPOINT, _IP = 16, 200, 64
+_USERNAME, _DATASET, _ERROR_CODE = 128, 128, 64
+_ACTION, _TARGET = 64, 256
 _ROWS_MAX = 10**15
 _STATUS_MAX = 999
 
@@ -55,13 +61,53 @@ class Window(NamedTuple):
 
 def read_entry(value: bytes | None, window: Window) -> Entry:
     """Raises Permanent with the reason for the dead letter; the reason never repeats what was sent."""
+    entry = _read_plain(value or b"") or _read_by_model(value or b"")
+    _refuse_impossible(entry, window)
+    return entry
+
+
+def _read_plain(value: bytes) -> Entry | None:
+    """An event as our own producers write it, in a quarter of the time the model takes; None: the model shall judge."""
     try:
-        event = RequestFinished.model_validate_json(value or b"")
+        document = orjson.loads(value)
+        get = document.get
+        entry = Entry(
+            event_id=QuickUUID(document["event_id"]),
+            created_at=datetime.fromisoformat(document["occurred_at"]),
+            user_id=_optional_id(get("user_id")),
+            key_id=_optional_id(get("key_id")),
+            hold_id=_optional_id(get("hold_id")),
+            rows=get("rows", 0),
+            credits_used_mc=get("credits_used_mc", 0),
+            duration_ms=document["duration_ms"],
+            status=document["status"],
+            method=clean(document["method"], _METHOD),
+            endpoint=clean(document["endpoint"], _ENDPOINT),
+            username=_optional(get("username"), _USERNAME),
+            ip=_optional(get("ip"), _IP),
+            dataset=_optional(get("dataset"), _DATASET),
+            error_code=_optional(get("error_code"), _ERROR_CODE),
+            action=_optional(get("action"), _ACTION),
+            target=_optional(get("target"), _TARGET),
+        )
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+    plain = (
+        type(entry.rows) is type(entry.credits_used_mc) is type(entry.status) is type(get("schema_version", 1)) is int
+    )
+    return entry if plain and type(entry.duration_ms) is float and get("kind", "request") == "request" else None
+
+
+def _read_by_model(value: bytes) -> Entry:
+    try:
+        event = RequestFinished.model_validate_json(value)
     except ValidationError as exc:
         fault = exc.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in fault["loc"]) or "value"
         raise Permanent(f"not a RequestFinished: {where}: {fault['msg']}") from None
-    _refuse_impossible(event, window)
+    if missing := {"event_id", "occurred_at"} - event.model_fields_set:
+        # The model would make them up, anew at each reading: the entry could not be kept once.
+        raise Permanent(f"not a RequestFinished: {min(missing)}: Field required")
     return Entry(
         event_id=event.event_id,
         created_at=event.occurred_at,
@@ -72,32 +118,36 @@ def read_entry(value: bytes | None, window: Window) -> Entry:
         credits_used_mc=event.credits_used_mc,
         duration_ms=event.duration_ms,
         status=event.status,
-        method=clean(event.method, TEXT_CHARS_MAX["method"]),
-        endpoint=clean(event.endpoint, TEXT_CHARS_MAX["endpoint"]),
-        username=_optional(event.username, "username"),
-        ip=_optional(event.ip, "ip"),
-        dataset=_optional(event.dataset, "dataset"),
-        error_code=_optional(event.error_code, "error_code"),
-        action=_optional(event.action, "action"),
-        target=_optional(event.target, "target"),
+        method=clean(event.method, _METHOD),
+        endpoint=clean(event.endpoint, _ENDPOINT),
+        username=_optional(event.username, _USERNAME),
+        ip=_optional(event.ip, _IP),
+        dataset=_optional(event.dataset, _DATASET),
+        error_code=_optional(event.error_code, _ERROR_CODE),
+        action=_optional(event.action, _ACTION),
+        target=_optional(event.target, _TARGET),
     )
 
 
-def _optional(text: str | None, field: str) -> str | None:
-    return None if text is None else clean(text, TEXT_CHARS_MAX[field])
+def _optional(text: str | None, chars_max: int) -> str | None:
+    return None if text is None else clean(text, chars_max)
 
 
-def _refuse_impossible(event: RequestFinished, window: Window) -> None:
-    """What the model lets through and the table or the sums over it do not."""
-    if event.occurred_at.tzinfo is None:
+def _optional_id(text: str | None) -> UUID | None:
+    return None if text is None else QuickUUID(text)
+
+
+def _refuse_impossible(entry: Entry, window: Window) -> None:
+    """What is well formed, and the table or the sums over it cannot take."""
+    if entry.created_at.tzinfo is None:
         raise Permanent("occurred_at has no time zone")
-    if event.occurred_at < window.oldest:
+    if entry.created_at < window.oldest:
         raise Permanent("occurred_at is older than the log keeps")
-    if event.occurred_at > window.newest:
+    if entry.created_at > window.newest:
         raise Permanent("occurred_at is in the future")
-    if not (math.isfinite(event.duration_ms) and event.duration_ms >= 0):
+    if not 0 <= entry.duration_ms < math.inf:
         raise Permanent("duration_ms is not a duration")
-    if not (0 <= event.rows <= _ROWS_MAX and event.credits_used_mc <= AMOUNT_MAX_MC):
+    if not (0 <= entry.rows <= _ROWS_MAX and 0 <= entry.credits_used_mc <= AMOUNT_MAX_MC):
         raise Permanent("rows or credits_used_mc is out of range")
-    if not 0 <= event.status <= _STATUS_MAX:
+    if not 0 <= entry.status <= _STATUS_MAX:
         raise Permanent("status is not an HTTP status")

@@ -3,17 +3,6 @@
 import re
 from functools import lru_cache
 
-# Every free text of an entry with its limit in characters. None of them may carry a secret or a control character.
-TEXT_CHARS_MAX = {
-    "username": 128,
-    "endpoint": 200,
-    "method": 16,
-    "ip": 64,
-    "dataset": 128,
-    "error_code": 64,
-    "action": 64,
-    "target": 256,
-}
 _CUT = "…"
 
 # C0, DEL, C1, line and paragraph separators, and marks that turn text around: a log line stays one line and reads as
