@@ -20,3 +20,12 @@ async def until(
         if time.monotonic() > end:
             raise AssertionError(f"waited {deadline_s:g} s for {what}; last seen: {last!r}")
         await asyncio.sleep(every_s)
+
+
+async def eventually(condition: Callable[[], object], *, deadline_s: float = 5, every_s: float = 0.005) -> None:
+    """Wait for something in this process to become true."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {deadline_s:g} s in vain")
+        await asyncio.sleep(every_s)

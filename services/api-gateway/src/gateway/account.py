@@ -4,12 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
 from common.postgres import outage_is_unavailable
-from gateway.answers import page, public
+from gateway.answers import CURSOR_HEADER, Cursor, Limit, cursor_of, one, page, place_of
 from gateway.api_keys import Caller, caller_with
 from gateway.usage import DayOfUsage, usage_by_day
 from gateway.wiring import Gateway, gateway_of
@@ -30,7 +29,7 @@ class Me(BaseModel):
 
 @router.get("/v1/me", response_model=Me)
 async def me(caller: Reading) -> Response:
-    return _json(
+    return one(
         {
             "id": caller.user_id,
             "username": caller.username,
@@ -59,7 +58,7 @@ async def balance(caller: Reading, gateway: Running) -> Response:
     """The balance, and the part of it that running queries hold. A finished query is settled within 100 ms."""
     async with outage_is_unavailable("The credits store"):
         row = await gateway.postgres.fetchrow(_BALANCE, caller.user_id)
-    return _json(public(row or _NOTHING))
+    return one(row or _NOTHING)
 
 
 class Entry(BaseModel):
@@ -72,23 +71,29 @@ class Entry(BaseModel):
     created_at: datetime
 
 
-class Receipt(BaseModel):
-    query_id: UUID
-    dataset: str
-    state: str
-    rows: int
-    credits_held: float
-    credits_used: float
-    duration_ms: float
-    price_version: str
-    refund_reason: str | None
-    created_at: datetime
+@router.get("/v1/credits/statement", response_model=list[Entry])
+async def statement(caller: Reading, gateway: Running, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Every change of the balance, newest first. A capture's query_id leads to its receipt."""
+    asked = {"user_id": str(caller.user_id), "limit": str(limit)}
+    if cursor is not None:
+        asked["cursor"] = str(place_of(cursor, 1)[0])
+    entries, headers = await gateway.credits.read("/v1/statement", asked)
+    following = headers.get(CURSOR_HEADER)
+    return page(map(_entry, entries), cursor_of(following) if following else None)
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "entry_id": entry["entry_id"],
+        "kind": entry["kind"],
+        "amount_mc": entry["amount_mc"],
+        "balance_mc": entry["posted_after_mc"],
+        "query_id": entry["hold_id"],  # a query and its hold have the same id
+        "reason": entry["reason"],
+        "created_at": entry["created_at"],
+    }
 
 
 @router.get("/v1/usage", response_model=list[DayOfUsage])
 async def usage(caller: Reading, gateway: Running, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
     return page(await usage_by_day(gateway.postgres, caller.user_id, days))
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")

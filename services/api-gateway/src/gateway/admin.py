@@ -1,17 +1,16 @@
 """The admin side: users, credits, the log, statistics. Every action says in the trail what was done and to whom."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from common.credit_operations import Grant
 from common.errors import BadHeader
 from common.json_body import json_body
-from gateway.answers import Cursor, Limit, Text, page, public
+from gateway.answers import Cursor, Limit, Text, one, page, public
 from gateway.api_keys import Caller, caller_with
 from gateway.audit_trail import trail_of
 from gateway.request_log import LogEntry, LogFilter, read_log
@@ -46,7 +45,7 @@ async def create(
     user, key = await create_user(gateway.postgres, gateway.credits, ask)
     trail.target = str(user["id"])
     gateway.api_keys.forget_all()
-    return _json({"user": public(user), "api_key": key.secret})
+    return one({"user": public(user), "api_key": key.secret})
 
 
 class AddCredits(BaseModel):
@@ -87,7 +86,7 @@ async def add_credits(
         )
     )
     answer = {"message": "Credits added", "user_id": ask.user_id, "credits_mc": ask.credits}
-    return _json(public({**answer, "balance_mc": granted.posted_mc}))
+    return one({**answer, "balance_mc": granted.posted_mc})
 
 
 def checked_key(key: str) -> str:
@@ -170,7 +169,7 @@ class UserInFull(ListedUser):
 
 @router.get("/user/{user_id}", response_model=UserInFull)
 async def user(_: Reader, gateway: Running, user_id: UUID) -> Response:
-    return _json(public(await user_in_full(gateway.postgres, user_id)))
+    return one(await user_in_full(gateway.postgres, user_id))
 
 
 @router.get("/user/{user_id}/usage", response_model=list[DayOfUsage])
@@ -242,9 +241,4 @@ class Stats(BaseModel):
 async def stats(_: Reader, gateway: Running) -> Response:
     """Figures of today and of the last 30 days, in UTC."""
     figures = await dashboard(gateway.postgres)
-    daily = [public(day) for day in figures.pop("daily_usage")]
-    return _json({**public(figures), "daily_usage": daily})
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
+    return one({**figures, "daily_usage": [public(day) for day in figures["daily_usage"]]})

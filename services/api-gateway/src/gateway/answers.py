@@ -39,9 +39,18 @@ def public(row: Row) -> dict[str, Any]:
     }
 
 
+def encoded(body: Any) -> bytes:
+    # The driver's UUID is a subclass, which orjson hands over.
+    return orjson.dumps(body, default=str, option=orjson.OPT_UTC_Z)
+
+
+def one(body: Row) -> Response:
+    return Response(encoded(public(body)), media_type="application/json")
+
+
 def page(rows: Iterable[Row], next_cursor: str | None = None) -> Response:
     headers = {CURSOR_HEADER: next_cursor} if next_cursor else None
-    return Response(orjson.dumps([public(row) for row in rows]), headers=headers, media_type="application/json")
+    return Response(encoded([public(row) for row in rows]), headers=headers, media_type="application/json")
 
 
 def cursor_of(*place: Any) -> str:

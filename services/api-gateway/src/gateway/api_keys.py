@@ -140,10 +140,10 @@ class ApiKeys:
             rows = await self._postgres.fetch(_LOOK_UP, digests)
         found = {
             row["key_sha256"]: Caller(
-                user_id=row["user_id"],
+                user_id=UUID(int=row["user_id"].int),  # not the driver's subclass: every request encodes it
                 username=row["username"],
                 role=row["role"],
-                key_id=row["key_id"],
+                key_id=UUID(int=row["key_id"].int),
                 scopes=scopes_of(row["role"], row["scopes"]),
                 plan=row["plan"],
             )

@@ -4,12 +4,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.health import ops_app
 from common.http import RequestIds, install_error_envelope
 from common.json_body import install_openapi
-from gateway import account, admin, dataset_routes, health, query, uploads
+from gateway import account, admin, dataset_routes, health, query, query_receipts, uploads
 from gateway.audit_trail import AuditTrail
 from gateway.wiring import Gateway
 
 # The busiest first: routes are tried in order.
-_ROUTERS = (query.router, account.router, dataset_routes.router, uploads.router, admin.router, health.router)
+_ROUTERS = (
+    query.router,
+    account.router,
+    query_receipts.router,
+    dataset_routes.router,
+    uploads.router,
+    admin.router,
+    health.router,
+)
 _PROBES = frozenset({"/healthz", "/readyz"})
 
 

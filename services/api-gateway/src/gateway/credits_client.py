@@ -87,11 +87,14 @@ class CreditsClient:
             weight_max=_BATCH_BYTES_MAX,
         )
 
-    async def reserve(  # noqa: PLR0917 - one call with all it needs, like the operation itselfself, user_id: UUID, hold_id: UUID, amount_mc: int, ttl_s: int, key: str, digest: str) -> Outcome:
+    async def reserve(  # noqa: PLR0917 - what the operation needs, in its order
+        self, user_id: UUID, hold_id: UUID, amount_mc: int, ttl_s: int, key: str | None, digest: str
+    ) -> Outcome:
         """Open a hold. Raises InsufficientCredits, IdempotencyMismatch, Unavailable.
 
-        An outcome whose hold_id is not the one asked for belongs to an earlier request with the same key. After
-        Unavailable the hold may exist all the same: release it through the spool.
+        Without a key hold_id alone tells a retry, which costs less. An outcome whose hold_id is not the one asked for
+        belongs to an earlier request with the same key. After Unavailable the hold may exist all the same: release it
+        through the spool.
         """
         operation = Reserve(user_id=user_id, hold_id=hold_id, amount_mc=amount_mc, ttl_s=ttl_s, key=key, digest=digest)
         outcome = await self._urgent(operation)
@@ -105,9 +108,9 @@ class CreditsClient:
         _log.error("credits refused a reserve", code=outcome.code, user_id=str(user_id))
         raise Unavailable("This account is not ready, try again shortly")
 
-    async def extend(self, hold_id: UUID, ttl_s: int) -> bool:
+    async def extend(self, user_id: UUID, hold_id: UUID, ttl_s: int) -> bool:
         """Keep a hold open for a long stream; False when it has ended and the stream must be cut."""
-        return (await self._urgent(Extend(hold_id=hold_id, ttl_s=ttl_s))).ok
+        return (await self._urgent(Extend(user_id=user_id, hold_id=hold_id, ttl_s=ttl_s))).ok
 
     async def settle(self, operation: bytes) -> Outcome:
         """For the spool: an encoded capture or release. Patient: it leaves room for reserves.

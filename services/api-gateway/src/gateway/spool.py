@@ -35,7 +35,13 @@ class Captured:
     answer: StoredAnswer | None = None
 
     def operation(self) -> Capture:
-        return Capture(hold_id=self.hold_id, amount_mc=self.amount_mc, receipt=self.receipt, answer=self.answer)
+        return Capture(
+            user_id=self.user_id,
+            hold_id=self.hold_id,
+            amount_mc=self.amount_mc,
+            receipt=self.receipt,
+            answer=self.answer,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Released:
     receipt: Receipt | None = None
 
     def operation(self) -> Release:
-        return Release(hold_id=self.hold_id, reason=self.reason[:200], receipt=self.receipt)
+        return Release(user_id=self.user_id, hold_id=self.hold_id, reason=self.reason[:200], receipt=self.receipt)
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""How a finished request lies on disk: self-delimiting, with a checksum, so that a torn last record shows.
+"""How a finished request lies on disk: self-delimiting, checksummed, so that a torn last record shows.
 
-    magic 4 | crc32 of the rest 4 | event length 4 | settlement length 4 | written at 8 | user_id 16 | event | settlement
+    magic 4 | crc32 of the rest 4 | length of event 4 and settlement 4 | written at 8 | user_id 16 | event | settlement
 
 Event and settlement are JSON exactly as they are sent, so sending needs no second encoding.
 """

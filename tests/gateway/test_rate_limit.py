@@ -1,0 +1,144 @@
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from common.errors import RateLimited
+from gateway.rate_limit import Decision, LocalWindows, RateLimit
+from support.audit_events import StoppedClock
+from support.gateway_parts import caller, gateway_settings
+
+
+class _FakeRedis:
+    """Runs no Lua: admits what it is told, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self.silent = False
+        self.calls: list[list[str]] = []
+        self.admit = True
+
+    def register_script(self, _source: str) -> Any:
+        async def run(keys: list[str], args: list[int]) -> list[int]:
+            self.calls.append(keys)
+            if self.silent:
+                await asyncio.Event().wait()
+            if self.fault is not None:
+                raise self.fault
+            return [value for _ in args for value in ((1, 1, 0, 1000) if self.admit else (0, 600, 0, 1000))]
+
+        return run
+
+
+def _limit(folder: Path, redis: _FakeRedis, clock: StoppedClock | None = None, **settings: Any) -> RateLimit:
+    return RateLimit(cast("Redis", redis), gateway_settings(folder, **settings), clock or StoppedClock())
+
+
+def test_a_window_admits_exactly_the_limit() -> None:
+    windows = LocalWindows(StoppedClock())
+    assert sum(windows.take("ada", 10).admitted for _ in range(100)) == 10
+    assert windows.take("bob", 10).admitted
+
+
+def test_the_window_slides_so_that_no_burst_doubles_the_rate() -> None:
+    clock = StoppedClock()
+    windows = LocalWindows(clock)
+    clock.seconds = 59.9
+    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 60
+    clock.seconds = 60.1
+    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 0
+    clock.seconds = 90
+    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 30
+    clock.seconds = 300
+    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 60
+
+
+def test_retry_after_is_when_a_request_is_admitted_again() -> None:
+    clock = StoppedClock()
+    windows = LocalWindows(clock)
+    clock.seconds = 10
+    while (refused := windows.take("ada", 6)).admitted:
+        pass
+    assert refused.remaining == 0
+    clock.seconds += refused.reset_s - 2
+    assert not windows.take("ada", 6).admitted
+    clock.seconds += 3
+    assert windows.take("ada", 6).admitted
+
+
+def test_remaining_counts_what_is_still_admitted() -> None:
+    assert Decision(limit=600, admitted=True, count=1, previous=0, elapsed_ms=0).remaining == 599
+    assert Decision(limit=600, admitted=True, count=1, previous=300, elapsed_ms=30_000).remaining == 449
+
+
+async def test_headers_tell_limit_remaining_and_reset(tmp_path: Path) -> None:
+    admission = await _limit(tmp_path, _FakeRedis()).admit(caller())
+    assert dict(admission.headers) == {
+        b"ratelimit-limit": b"600", b"ratelimit-remaining": b"599", b"ratelimit-reset": b"59",
+    }  # fmt: skip
+
+
+async def test_those_who_wait_share_one_call(tmp_path: Path) -> None:
+    redis = _FakeRedis()
+    limit = _limit(tmp_path, redis)
+    people = [caller(user_id=UUID(int=n)) for n in range(50)]
+    await asyncio.gather(*map(limit.admit, people))
+    assert [len(call) for call in redis.calls] == [50]
+
+
+async def test_over_the_limit_is_refused_with_retry_after(tmp_path: Path) -> None:
+    redis = _FakeRedis()
+    redis.admit = False
+    admission = await _limit(tmp_path, redis).admit(caller())
+    with pytest.raises(RateLimited) as refused:
+        admission.raise_if_refused()
+    assert int(refused.value.headers()["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_without_redis_the_process_limits_alone_and_quickly(tmp_path: Path, *, silent: bool) -> None:
+    redis = _FakeRedis()
+    redis.silent, redis.fault = silent, RedisConnectionError("gone")
+    clock = StoppedClock()
+    plans = {"standard": {"requests_per_minute": 5}}
+    limit = _limit(tmp_path, redis, clock, plans=plans, rate_limit_decision_s=0.05)
+    async with asyncio.timeout(0.5):
+        admissions = [await limit.admit(caller()) for _ in range(10)]
+    assert [a.decision.admitted for a in admissions if a.decision] == [True] * 5 + [False] * 5
+    assert len(redis.calls) == 1  # one request was one try, and the next ones did not wait for it
+    redis.silent, redis.fault = False, None
+    clock.seconds += 2
+    await limit.admit(caller())
+    assert len(redis.calls) == 2
+
+
+async def test_an_unlimited_plan_asks_nobody(tmp_path: Path) -> None:
+    redis = _FakeRedis()
+    admission = await _limit(tmp_path, redis).admit(caller(plan="unlimited"))
+    admission.raise_if_refused()
+    assert (admission.headers, redis.calls) == ([], [])
+
+
+async def test_too_many_at_once_are_refused_until_some_have_ended(tmp_path: Path) -> None:
+    limit = _limit(tmp_path, _FakeRedis(), plans={"standard": {"at_once": 2}})
+    first, second, third = [await limit.admit(caller()) for _ in range(3)]
+    with pytest.raises(RateLimited):
+        third.raise_if_refused()
+    (await limit.admit(caller(user_id=UUID(int=8)))).raise_if_refused()
+    assert first.leave is not None
+    first.leave()
+    (await limit.admit(caller())).raise_if_refused()
+    second.raise_if_refused()
+
+
+async def test_an_address_that_guesses_keys_is_slowed_down(tmp_path: Path) -> None:
+    limit = _limit(tmp_path, _FakeRedis(), bad_keys_per_minute=3)
+    for _ in range(3):
+        limit.note_bad_key("192.0.2.1")
+    with pytest.raises(RateLimited):
+        limit.note_bad_key("192.0.2.1")
+    limit.note_bad_key("192.0.2.2")
