@@ -95,4 +95,4 @@ def _price(price: PriceList) -> dict[str, Any]:
 
 
 def _json(document: Any) -> Response:
-    return Response(orjson.dumps(document, option=orjson.OPT_UTC_Z), media_type="application/json")
+    return Response(orjson.dumps(document, option=orjson.OPT_UTC_Z, default=str), media_type="application/json")

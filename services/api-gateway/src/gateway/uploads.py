@@ -205,4 +205,4 @@ def _status_url(upload_id: UUID) -> str:
 
 
 def _json(document: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(document, option=orjson.OPT_UTC_Z), status, media_type="application/json")
+    return Response(orjson.dumps(document, option=orjson.OPT_UTC_Z, default=str), status, media_type="application/json")
