@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest_asyncio
 
+from common.ids import new_id
 from devstack.stack import Stack
+from support.client import Answered, create_user, open_client
 from support.stack import running_stack
 
 
@@ -20,3 +23,23 @@ async def servers() -> AsyncIterator[Stack]:
     """PostgreSQL with its roles, Valkey, Kafka with its topics, ClickHouse, the bucket; no service runs."""
     async with running_stack(servers_only=True) as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def answered() -> Answered:
+    """Ids of the requests that a gateway answered; the check of invariant I4 empties it."""
+    return set()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def admin(stack: Stack, answered: Answered) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client(stack, stack.status().admin_key, answered) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def payer(stack: Stack, admin: httpx.AsyncClient, answered: Answered) -> AsyncIterator[httpx.AsyncClient]:
+    """A user of this test's own, with 10 credits and no limit on requests."""
+    created = await create_user(admin, f"payer-{new_id()}", credits=10, plan="unlimited")
+    async with open_client(stack, created["api_key"], answered) as client:
+        yield client
