@@ -11,9 +11,10 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from common.datasets import Dataset, PriceList
 from common.errors import NotFound
-from common.postgres import Pool, outage_is_unavailable
+from common.postgres import Pool
 from common.prices import credits as in_credits
 from gateway.api_keys import caller_with
+from gateway.published_views import published
 from gateway.query_columns import Field, fields_of
 from gateway.roles import Caller
 from gateway.wiring import Gateway, gateway_of
@@ -54,7 +55,7 @@ async def _rows(dataset: Dataset, gateway: Gateway) -> int:
 
 
 async def _freshness(postgres: Pool) -> dict[str, Freshness]:
-    async with outage_is_unavailable("The state of datasets"):
+    async with published("The state of datasets"):
         rows = await postgres.fetch(_FRESHNESS)
     return {row["dataset"]: Freshness(row["version"], row["loaded_at"]) for row in rows}
 

@@ -14,7 +14,8 @@ from obstore.store import ObjectStore
 from common.bucket import announcement_key
 from common.errors import NotFound, Unavailable
 from common.events import UploadReceived
-from common.postgres import Pool, outage_is_unavailable
+from common.postgres import Pool
+from gateway.published_views import published
 from gateway.roles import ADMIN_READERS, Caller
 
 _ONE = "SELECT * FROM ingest.upload_status WHERE upload_id = $1"
@@ -35,7 +36,7 @@ _SAME_CONTENT = """
 
 async def status_of(upload_id: UUID, caller: Caller, postgres: Pool, bucket: ObjectStore) -> dict[str, Any]:
     """The status document. Raises NotFound for what is not there and for what is another user's alike."""
-    async with outage_is_unavailable("The state of uploads"):
+    async with published("The state of uploads"):
         row = await postgres.fetchrow(_ONE, upload_id)
     if row is not None:
         _require_own(row["sender"], caller)
@@ -48,7 +49,7 @@ async def status_of(upload_id: UUID, caller: Caller, postgres: Pool, bucket: Obj
 async def list_uploads(caller: Caller, postgres: Pool, *, before: UUID | None, limit: int) -> list[dict[str, Any]]:
     """Newest first; one's own, for the admin side everybody's. What the worker has not seen yet is not listed."""
     sender = None if caller.role in ADMIN_READERS else caller.user_id
-    async with outage_is_unavailable("The state of uploads"):
+    async with published("The state of uploads"):
         rows = await postgres.fetch(_LIST, sender, before, limit)
     return [_document(row) for row in rows]
 
@@ -56,7 +57,7 @@ async def list_uploads(caller: Caller, postgres: Pool, *, before: UUID | None, l
 async def same_content(event: UploadReceived, postgres: Pool) -> UUID | None:
     """The upload that already holds these bytes. The worker decides; this only says so at once when it is known."""
     try:
-        async with outage_is_unavailable("The state of uploads"):
+        async with published("The state of uploads"):
             found: UUID | None = await postgres.fetchval(_SAME_CONTENT, event.dataset, event.sha256, event.upload_id)
     except Unavailable:
         return None
