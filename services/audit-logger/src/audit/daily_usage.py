@@ -62,7 +62,8 @@ class Usage:
 
 
 def day_of(entry: Entry) -> date:
-    return entry.created_at.astimezone(UTC).date()
+    at = entry.created_at
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).date()
 
 
 def bucket(duration_ms: float) -> int:

@@ -1,6 +1,7 @@
 """`python -m audit serve` (the default) or `python -m audit migrate`."""
 
 import argparse
+import gc
 
 from audit.settings import Settings
 from audit.wiring import open_audit_logger
@@ -8,6 +9,9 @@ from common.lifecycle import run, until_stopped
 from common.logs import configure_logs, get_logger
 from common.migrations import migrate
 from common.settings import settings_or_exit
+
+# A batch is tens of thousands of small objects without cycles: looking for some every 700 took a fifth of the time.
+_GC_THRESHOLD = 200_000
 
 _log = get_logger(__name__)
 
@@ -18,6 +22,7 @@ def main() -> None:
     command: str = parser.parse_args().command
     settings = settings_or_exit(Settings)
     configure_logs("audit-logger", settings.log_level)
+    gc.set_threshold(_GC_THRESHOLD)
     run(_serve(settings) if command == "serve" else _migrate(settings))
 
 

@@ -1,7 +1,6 @@
 """What may stand in the log's text fields. They hold what clients sent: names, routes, targets."""
 
 import re
-from functools import lru_cache
 
 _CUT = "…"
 
@@ -18,13 +17,8 @@ _HIDDEN = "[hidden]"
 
 def clean(text: str, chars_max: int) -> str:
     """Secrets hidden, control characters escaped, cut to the limit."""
-    # Bounded first, so that a megabyte of name is neither searched nor kept in the cache.
-    return _clean(text[: 4 * chars_max], chars_max)
-
-
-@lru_cache(maxsize=10_000)  # routes, methods and names repeat
-def _clean(text: str, chars_max: int) -> str:
-    text = _CONTROL.sub(_escaped, _SECRET.sub(_HIDDEN, text))
+    # Bounded before it is searched: a megabyte of name costs no more than a long one.
+    text = _CONTROL.sub(_escaped, _SECRET.sub(_HIDDEN, text[: 4 * chars_max]))
     return text if len(text) <= chars_max else text[: chars_max - 1] + _CUT
 
 

@@ -67,8 +67,6 @@ class AuditTrail:
 
 
 def _next_offsets(records: Sequence[ConsumerRecord]) -> dict[Place, int]:
-    after: dict[Place, int] = {}
-    for record in records:
-        place = Place(record.topic, record.partition)
-        after[place] = max(record.offset + 1, after.get(place, 0))
-    return after
+    """Within a partition records come in order, so the last one says where to go on."""
+    last = {(record.topic, record.partition): record.offset for record in records}
+    return {Place(*place): offset + 1 for place, offset in last.items()}
