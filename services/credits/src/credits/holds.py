@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from common.credit_operations import Capture, Extend, Release, Reserve, StoredAnswer
+from common.credit_operations import Capture, Extend, Receipt, Release, Reserve, StoredAnswer
 from common.errors import InvalidRequest
 from credits.ledger import Row
 
@@ -35,7 +35,7 @@ def capture(ask: Capture) -> Row:
         user_id=ask.user_id,
         hold_id=ask.hold_id,
         amount=ask.amount_mc,
-        receipt=ask.receipt.model_dump_json(),
+        **_receipt(ask.receipt),
         **(_kept(ask.answer) if ask.answer else {}),
     )
 
@@ -52,5 +52,17 @@ def _kept(answer: StoredAnswer) -> dict[str, Any]:
 
 
 def release(ask: Release) -> Row:
-    receipt = ask.receipt.model_dump_json() if ask.receipt else None
-    return Row(op="release", user_id=ask.user_id, hold_id=ask.hold_id, amount=0, reason=ask.reason, receipt=receipt)
+    receipt = _receipt(ask.receipt) if ask.receipt else {}
+    return Row(op="release", user_id=ask.user_id, hold_id=ask.hold_id, amount=0, reason=ask.reason, **receipt)
+
+
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "query_id": receipt.query_id,
+        "dataset": receipt.dataset,
+        "rows": receipt.rows,
+        "price_version": receipt.price_version,
+        "price": orjson.dumps(receipt.price).decode(),
+        "duration_ms": receipt.duration_ms,
+        "refund_reason": receipt.refund_reason,
+    }

@@ -34,7 +34,13 @@ class Row(NamedTuple):
     digest: bytes | None = None
     actor: str | None = None
     reason: str | None = None
-    receipt: str | None = None
+    query_id: UUID | None = None
+    dataset: str | None = None
+    rows: int | None = None
+    price_version: str | None = None
+    price: str | None = None
+    duration_ms: float | None = None
+    refund_reason: str | None = None
     status: int | None = None
     headers: str | None = None
     body: bytes | None = None
@@ -75,7 +81,8 @@ class Ledger:
     # One call and two phases inside it: migrations/0002_apply.sql says why.
     _APPLY = """
         SELECT code, replayed, hold_id::text, entry_id::text, state, amount_mc, posted_mc, available_mc, needed_mc
-          FROM credits.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+          FROM credits.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                             $15, $16, $17, $18, $19, $20)
     """
 
     async def _once(self, rows: Sequence[Row]) -> list[asyncpg.Record]:

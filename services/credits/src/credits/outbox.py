@@ -5,7 +5,6 @@ The others stand by and take over as soon as that connection is gone. A repeat h
 """
 
 import asyncio
-from typing import Any
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -53,7 +52,11 @@ async def empty_outbox(pool: Pool, producer: AIOKafkaProducer, events_max: int) 
             await connection.fetchval(_FOLLOW)
 
 
-_OLDEST = "SELECT seq, event_id, user_id, kind, payload, created_at FROM credits.outbox ORDER BY seq LIMIT $1"
+_OLDEST = """
+    SELECT seq, kind, event_id, created_at AS occurred_at, user_id, posted AS posted_mc, available AS available_mc,
+           entry_id, amount AS amount_mc, hold_id, threshold AS threshold_mc
+      FROM credits.outbox ORDER BY seq LIMIT $1
+"""
 _SENT = "SELECT credits.outbox_sent($1)"
 
 
@@ -74,7 +77,5 @@ async def _publish_oldest(connection: Connection, producer: AIOKafkaProducer, ev
 
 
 def _event(record: asyncpg.Record) -> events.CreditsEvent:
-    payload: dict[str, Any] = record["payload"]
-    return _KINDS[record["kind"]](
-        event_id=record["event_id"], occurred_at=record["created_at"], user_id=record["user_id"], **payload
-    )
+    # Each kind takes its own of the fields.
+    return _KINDS[record["kind"]].model_validate({**record})

@@ -58,7 +58,7 @@ QUERIES: Mapping[str, str] = {
          WHERE receipt.state <> hold.state OR receipt.credits_used <> hold.captured
             OR receipt.credits_held <> hold.amount
             OR (receipt.state = 'released' AND receipt.credits_used <> 0)
-            OR (receipt.state = 'captured' AND price ? 'base_mc'
+            OR (receipt.state = 'captured' AND price->>'base_mc' IS NOT NULL
                 AND receipt.credits_used <> least({_PRICE_RULE}, receipt.credits_held))
     """,  # noqa: S608 - put together from constants
     "captures_without_audit": """

@@ -61,7 +61,7 @@ CREATE TABLE receipts (
     credits_held  bigint NOT NULL,
     credits_used  bigint NOT NULL,
     price_version text NOT NULL,
-    price         jsonb NOT NULL,
+    price         json NOT NULL,
     duration_ms   double precision NOT NULL,
     refund_reason text,
     created_at    timestamptz NOT NULL,
@@ -101,10 +101,15 @@ CREATE INDEX idempotency_age ON idempotency USING brin (created_at);
 
 CREATE TABLE outbox (
     seq        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- given under the account's lock: a user's order
-    event_id   uuid NOT NULL,
+    event_id   uuid NOT NULL DEFAULT uuidv7(),
     user_id    uuid NOT NULL,
     kind       text NOT NULL CHECK (kind IN ('granted', 'captured', 'refunded', 'low_balance', 'exhausted')),
-    payload    jsonb NOT NULL,
+    posted     bigint NOT NULL,  -- after the event, as is available
+    available  bigint NOT NULL,
+    entry_id   uuid,
+    amount     bigint,
+    hold_id    uuid,
+    threshold  bigint,
     created_at timestamptz NOT NULL
 );
 

@@ -7,52 +7,53 @@
 -- Decisions are taken one after the other (available 10; 8, 5, 2: yes, no, yes), which window sums cannot do.
 -- Nothing is written before every operation is decided.
 --
--- State is kept in arrays, by number of account (a_), key (k_), hold (h_) and captured entry (e_). What an operation
--- writes (w_) and answers (o_) is kept by number of operation.
+-- State is kept in arrays. p_ is what operation i asks, o_ what it is answered, op_ where it finds the rest: accounts
+-- (a_), idempotency keys (k_), holds (h_), refunded captures (e_), each numbered once in the batch. The loop is the hot
+-- path: it stores what must be decided in order, and the statements after it work out what follows from that.
 
 CREATE FUNCTION apply(
     p_op text[], p_user uuid[], p_hold uuid[], p_entry uuid[], p_amount bigint[], p_ttl integer[],
     p_key text[], p_digest bytea[], p_actor text[], p_reason text[],
-    p_receipt text[], p_status integer[], p_headers text[], p_body bytea[]
+    p_query uuid[], p_dataset text[], p_rows bigint[], p_price_version text[], p_price text[],
+    p_duration double precision[], p_refund_reason text[],
+    p_status integer[], p_headers text[], p_body bytea[]
 ) RETURNS TABLE (
     code text, replayed boolean, hold_id uuid, entry_id uuid, state text,
     amount_mc bigint, posted_mc bigint, available_mc bigint, needed_mc bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = credits, pg_temp
--- The plan must not depend on how empty the tables were when a connection ran it first.
+-- Look-ups by key, always: the plan must not depend on how empty the tables were when a connection ran it first.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
     c_most CONSTANT bigint := 1000000000000000;
     n CONSTANT integer := cardinality(p_op);
-    v_now timestamptz;
-    a integer; k integer; h integer; e integer;
-    v_op text; v_code text; v_kind text; v_name text; v_delta bigint; v_before bigint; v_replay boolean;
-    a_id uuid[]; a_new uuid[]; a_posted bigint[]; a_held bigint[]; a_low bigint[];
-    k_name text[] := '{}'; k_digest bytea[]; k_hold uuid[]; k_entry uuid[];
-    k_amount bigint[]; k_posted bigint[]; k_available bigint[];
-    h_id uuid[] := '{}'; h_account integer[]; h_amount bigint[]; h_state text[]; h_captured bigint[]; h_reason text[];
-    h_key text[]; h_digest bytea[]; h_expires timestamptz[]; h_opened timestamptz[]; h_closed timestamptz[];
-    h_existing integer; h_changed boolean[]; h_any_changed boolean := false;
-    e_id uuid[]; e_account integer[]; e_left bigint[];
     -- Full length from the start: an array whose first assignment is to place 3 would begin at 3.
     c_bigints CONSTANT bigint[] := array_fill(NULL::bigint, ARRAY[n]);
-    c_uuids CONSTANT uuid[] := array_fill(NULL::uuid, ARRAY[n]);
     c_texts CONSTANT text[] := array_fill(NULL::text, ARRAY[n]);
-    c_integers CONSTANT integer[] := array_fill(NULL::integer, ARRAY[n]);
-    c_booleans CONSTANT boolean[] := array_fill(false, ARRAY[n]);
-    o_code text[] := c_texts; o_state text[] := c_texts; o_replayed boolean[] := c_booleans;
-    o_hold uuid[] := c_uuids; o_entry uuid[] := c_uuids;
-    o_amount bigint[] := c_bigints; o_posted bigint[] := c_bigints; o_available bigint[] := c_bigints;
-    o_needed bigint[] := c_bigints;
-    w_kind text[] := c_texts; w_entry uuid[] := c_uuids; w_account integer[] := c_integers;
-    w_amount bigint[] := c_bigints; w_posted bigint[] := c_bigints; w_available bigint[] := c_bigints;
-    w_key boolean[] := c_booleans; w_settled integer[] := c_integers;
-    w_any_entry boolean := false; w_any_key boolean := false; w_any_settled boolean := false;
-    x_user uuid[]; x_kind text[]; x_payload jsonb[]; x integer := 0;  -- events besides those of the entries
+    v_now timestamptz;
+    v_op text; v_code text; v_replay boolean; v_delta bigint; v_before bigint;
+    a integer; k integer; h integer; e integer;
+    op_account integer[]; op_key integer[]; op_hold integer[];
+    a_id uuid[]; a_new uuid[]; a_posted bigint[]; a_held bigint[]; a_low bigint[];
+    k_digest bytea[]; k_hold uuid[]; k_entry uuid[]; k_amount bigint[]; k_posted bigint[]; k_available bigint[];
+    k_op integer[];  -- the operation that took the key in this batch; null: as it was
+    h_id uuid[]; h_account integer[]; h_amount bigint[]; h_state text[]; h_captured bigint[]; h_key text[];
+    h_digest bytea[]; h_expires timestamptz[]; h_was text[];
+    h_opened integer[]; h_closed integer[];  -- the operations that did so in this batch
+    e_id uuid[]; e_account integer[]; e_left bigint[];
+    o_code text[] := c_texts; o_state text[] := c_texts; o_replayed boolean[] := array_fill(false, ARRAY[n]);
+    o_hold uuid[] := p_hold; o_entry uuid[]; o_amount bigint[] := p_amount; o_delta bigint[] := c_bigints;
+    o_posted bigint[] := c_bigints; o_available bigint[] := c_bigints; o_needed bigint[] := c_bigints;
+    v_keys boolean := array_remove(p_key, NULL) <> '{}';
+    v_any_opened boolean := false; v_any_changed boolean := false; v_any_closed boolean := false;
+    v_any_key boolean := false; v_any_entry boolean := false;
+    x_op integer[] := '{}'; x_kind text[] := '{}';  -- events besides those of the entries
 BEGIN
     -- Accounts opened here. In id order, and before any lock is held: two batches cannot wait for each other.
     IF 'open_account' = ANY (p_op) THEN
@@ -93,29 +94,49 @@ BEGIN
             END IF;
         END LOOP;
     END IF;
-    -- A key is remembered for 24 hours, however late the purge comes by.
-    SELECT coalesce(array_agg(known.user_id || known.key), '{}'), array_agg(known.request_digest),
-           array_agg(known.hold_id), array_agg(known.entry_id),
-           array_agg(known.amount), array_agg(known.posted_after), array_agg(known.available_after)
-      INTO k_name, k_digest, k_hold, k_entry, k_amount, k_posted, k_available
-      FROM (SELECT DISTINCT wanted.user_id, wanted.key FROM unnest(p_user, p_key) AS wanted (user_id, key)
-             WHERE wanted.key IS NOT NULL) asked
-      JOIN idempotency known ON known.user_id = asked.user_id AND known.key = asked.key
-     WHERE known.created_at > v_now - interval '24 hours';
-    SELECT coalesce(array_agg(hold_id), '{}'), array_agg(array_position(a_id, user_id)), array_agg(amount),
-           array_agg(state), array_agg(captured), array_agg(reason), array_agg(idempotency_key),
-           array_agg(request_digest), array_agg(expires_at), array_agg(created_at), array_agg(closed_at)
-      INTO h_id, h_account, h_amount, h_state, h_captured, h_reason, h_key, h_digest, h_expires, h_opened, h_closed
-      FROM holds WHERE hold_id = ANY (p_hold || k_hold);
-    h_existing := cardinality(h_id);
-    h_changed := array_fill(false, ARRAY[h_existing]);
-    FOR i IN 1..h_existing LOOP
-        IF h_state[i] = 'open' AND h_expires[i] <= v_now AND h_account[i] IS NOT NULL THEN
+    SELECT array_agg(array_position(a_id, user_id) ORDER BY no) INTO op_account
+      FROM unnest(p_user) WITH ORDINALITY AS asked (user_id, no);
+    IF v_keys THEN
+        -- Operations without a key get numbers after all others, where nothing is known.
+        SELECT array_agg(key_no ORDER BY no) INTO op_key
+          FROM (SELECT no, dense_rank() OVER (ORDER BY key IS NULL, user_id, key COLLATE "C") AS key_no
+                  FROM unnest(p_user, p_key) WITH ORDINALITY AS asked (user_id, key, no)) numbered;
+        -- A key is remembered for 24 hours, however late the purge comes by.
+        SELECT array_agg(known.request_digest ORDER BY asked.user_id, asked.key COLLATE "C"),
+               array_agg(known.hold_id ORDER BY asked.user_id, asked.key COLLATE "C"),
+               array_agg(known.entry_id ORDER BY asked.user_id, asked.key COLLATE "C"),
+               array_agg(known.amount ORDER BY asked.user_id, asked.key COLLATE "C"),
+               array_agg(known.posted_after ORDER BY asked.user_id, asked.key COLLATE "C"),
+               array_agg(known.available_after ORDER BY asked.user_id, asked.key COLLATE "C"),
+               array_agg(NULL::integer)
+          INTO k_digest, k_hold, k_entry, k_amount, k_posted, k_available, k_op
+          FROM (SELECT DISTINCT user_id, key FROM unnest(p_user, p_key) AS wanted (user_id, key)
+                 WHERE key IS NOT NULL) asked
+          LEFT JOIN LATERAL (
+               SELECT * FROM idempotency row
+                WHERE row.user_id = asked.user_id AND row.key = asked.key
+                  AND row.created_at > v_now - interval '24 hours') known ON true;
+    END IF;
+    -- The holds named by the operations, then those found by their keys: op_hold[n + k] is the hold of key k.
+    SELECT array_agg(hold_no ORDER BY no) INTO op_hold
+      FROM (SELECT no, dense_rank() OVER (ORDER BY hold_id) AS hold_no
+              FROM unnest(p_hold || k_hold) WITH ORDINALITY AS asked (hold_id, no)) numbered;
+    SELECT array_agg(asked.hold_id ORDER BY asked.hold_id),
+           array_agg(array_position(a_id, hold.user_id) ORDER BY asked.hold_id),
+           array_agg(hold.amount ORDER BY asked.hold_id), array_agg(hold.state ORDER BY asked.hold_id),
+           array_agg(hold.captured ORDER BY asked.hold_id), array_agg(hold.idempotency_key ORDER BY asked.hold_id),
+           array_agg(hold.request_digest ORDER BY asked.hold_id), array_agg(hold.expires_at ORDER BY asked.hold_id),
+           array_agg(NULL::integer)
+      INTO h_id, h_account, h_amount, h_state, h_captured, h_key, h_digest, h_expires, h_opened
+      FROM (SELECT DISTINCT hold_id FROM unnest(p_hold || k_hold) AS wanted (hold_id)) asked
+      LEFT JOIN holds hold ON hold.hold_id = asked.hold_id;
+    h_was := h_state;
+    h_closed := h_opened;
+    FOR i IN 1..cardinality(h_id) LOOP
+        IF h_expires[i] <= v_now AND h_state[i] = 'open' AND h_account[i] IS NOT NULL THEN
             h_state[i] := 'expired';
-            h_closed[i] := v_now;
-            h_changed[i] := true;
-            h_any_changed := true;
             a_held[h_account[i]] := a_held[h_account[i]] - h_amount[i];
+            v_any_changed := true;
         END IF;
     END LOOP;
 
@@ -124,12 +145,15 @@ BEGIN
         v_op := p_op[i];
         v_code := NULL;
         v_replay := false;
+        v_delta := NULL;
+        h := op_hold[i];
         IF v_op = 'capture' OR v_op = 'release' OR v_op = 'extend' THEN
-            h := array_position(h_id, p_hold[i]);
             a := h_account[h];
-            IF a IS NULL OR p_user[i] <> a_id[a] THEN
+            IF a IS NULL OR op_account[i] <> a THEN
                 v_code := 'unknown_hold';
+                a := NULL;
             ELSIF h_state[h] <> 'open' THEN
+                o_amount[i] := CASE h_state[h] WHEN 'captured' THEN h_captured[h] ELSE h_amount[h] END;
                 v_replay := CASE v_op WHEN 'capture' THEN h_state[h] = 'captured' AND h_captured[h] = p_amount[i]
                                       WHEN 'release' THEN h_state[h] = 'released' ELSE false END;
                 IF NOT v_replay THEN
@@ -137,100 +161,93 @@ BEGIN
                 END IF;
             ELSIF v_op = 'extend' THEN
                 h_expires[h] := greatest(h_expires[h], v_now + make_interval(secs => p_ttl[i]));
-                h_changed[h] := true;
-                h_any_changed := true;
+                o_amount[i] := h_amount[h];
+                v_any_changed := true;
             ELSIF p_amount[i] > h_amount[h] THEN
                 v_code := 'capture_exceeds_hold';
+                o_amount[i] := h_amount[h];
             ELSE
-                h_state[h] := CASE v_op WHEN 'capture' THEN 'captured' ELSE 'released' END;
-                h_closed[h] := v_now;
-                h_reason[h] := p_reason[i];
-                h_changed[h] := true;
-                h_any_changed := true;
                 a_held[a] := a_held[a] - h_amount[h];
-                w_settled[i] := h;
-                w_any_settled := true;
-                IF p_amount[i] > 0 THEN
+                h_closed[h] := i;
+                v_any_closed := true;
+                IF v_op = 'capture' THEN
+                    h_state[h] := 'captured';
                     h_captured[h] := p_amount[i];
-                    v_kind := 'capture';
                     v_delta := -p_amount[i];
+                ELSE
+                    h_state[h] := 'released';
+                    o_amount[i] := h_amount[h];
                 END IF;
             END IF;
-            IF a IS NOT NULL AND v_code IS DISTINCT FROM 'unknown_hold' THEN
-                o_hold[i] := p_hold[i];
+            IF a IS NOT NULL THEN
                 o_state[i] := h_state[h];
-                o_amount[i] := CASE WHEN h_state[h] = 'captured' THEN h_captured[h] ELSE h_amount[h] END;
             END IF;
 
         ELSIF v_op = 'reserve' THEN
-            a := array_position(a_id, p_user[i]);
-            h := array_position(h_id, p_hold[i]);
-            v_name := p_user[i] || p_key[i];
-            k := CASE WHEN v_name IS NULL THEN NULL ELSE array_position(k_name, v_name) END;
+            a := op_account[i];
             IF a IS NULL THEN
                 v_code := 'unknown_user';
-            ELSIF h IS NOT NULL THEN
+            ELSIF h_state[h] IS NOT NULL THEN
                 -- This very hold is there already: the caller asks again because it did not hear the answer.
-                v_replay := h_account[h] = a AND h_digest[h] = p_digest[i] AND h_key[h] IS NOT DISTINCT FROM p_key[i];
-            ELSIF k IS NOT NULL AND k_digest[k] <> p_digest[i] THEN
-                v_code := 'idempotency_mismatch';
-            ELSIF k IS NOT NULL THEN
-                -- What was released or has expired cost nothing, so the key may try again with a new hold.
-                h := array_position(h_id, k_hold[k]);
-                v_replay := h_state[h] IN ('open', 'captured');
+                IF h_account[h] = a AND h_digest[h] = p_digest[i] AND h_key[h] IS NOT DISTINCT FROM p_key[i] THEN
+                    v_replay := true;
+                ELSE
+                    v_code := 'idempotency_mismatch';
+                END IF;
+            ELSIF p_key[i] IS NOT NULL THEN
+                k := op_key[i];
+                IF k_digest[k] <> p_digest[i] THEN
+                    v_code := 'idempotency_mismatch';
+                ELSIF k_digest[k] IS NOT NULL THEN
+                    -- What was released or has expired cost nothing, so the key may try again with a new hold.
+                    h := op_hold[coalesce(k_op[k], n + k)];
+                    v_replay := coalesce(h_state[h] IN ('open', 'captured'), false);
+                    h := CASE WHEN v_replay THEN h ELSE op_hold[i] END;
+                END IF;
             END IF;
             IF v_code IS NOT NULL THEN
                 NULL;
             ELSIF v_replay THEN
                 o_hold[i] := h_id[h];
                 o_state[i] := h_state[h];
-                o_amount[i] := CASE WHEN h_state[h] = 'captured' THEN h_captured[h] ELSE h_amount[h] END;
-            ELSIF h_id[h] = p_hold[i] THEN
-                v_code := 'idempotency_mismatch';
-            ELSIF a_posted[a] - a_held[a] < p_amount[i] THEN
+                o_amount[i] := CASE h_state[h] WHEN 'captured' THEN h_captured[h] ELSE h_amount[h] END;
+            ELSIF p_amount[i] > a_posted[a] - a_held[a] THEN
                 v_code := 'insufficient_credits';
                 o_needed[i] := p_amount[i];
             ELSE
                 a_held[a] := a_held[a] + p_amount[i];
-                h := cardinality(h_id) + 1;
-                h_id[h] := p_hold[i];
                 h_account[h] := a;
                 h_amount[h] := p_amount[i];
                 h_state[h] := 'open';
-                h_captured[h] := 0;
-                h_reason[h] := NULL;
-                h_key[h] := p_key[i];
-                h_digest[h] := p_digest[i];
-                h_expires[h] := v_now + make_interval(secs => p_ttl[i]);
-                h_opened[h] := v_now;
-                h_closed[h] := NULL;
-                h_changed[h] := false;
-                w_key[i] := v_name IS NOT NULL;
-                o_hold[i] := p_hold[i];
+                h_opened[h] := i;
+                v_any_opened := true;
                 o_state[i] := 'open';
-                o_amount[i] := p_amount[i];
+                -- For a retry in this very batch.
+                h_digest[h] := p_digest[i];
+                h_key[h] := p_key[i];
+                h_expires[h] := v_now + make_interval(secs => p_ttl[i]);
             END IF;
 
         ELSIF v_op = 'open_account' THEN
-            a := array_position(a_id, p_user[i]);
+            a := op_account[i];
             v_replay := a_new IS NULL OR array_position(a_new, p_user[i]) IS NULL;
             a_low[a] := p_amount[i];
+            o_amount[i] := NULL;
 
         ELSE  -- grant, set_balance, refund
-            a := array_position(a_id, p_user[i]);
-            v_name := p_user[i] || p_key[i];
-            k := array_position(k_name, v_name);
+            a := op_account[i];
+            k := op_key[i];
             IF a IS NULL THEN
                 v_code := CASE v_op WHEN 'refund' THEN 'unknown_entry' ELSE 'unknown_user' END;
-            ELSIF k IS NOT NULL THEN
-                IF k_digest[k] = p_digest[i] THEN
-                    v_replay := true;
-                ELSE
-                    v_code := 'idempotency_mismatch';
-                END IF;
+            ELSIF k_digest[k] = p_digest[i] THEN
+                v_replay := true;
+            ELSIF k_digest[k] IS NOT NULL THEN
+                v_code := 'idempotency_mismatch';
             ELSE
                 v_delta := CASE v_op WHEN 'set_balance' THEN p_amount[i] - a_posted[a] ELSE p_amount[i] END;
-                IF v_op = 'refund' THEN
+                IF a_posted[a] + v_delta NOT BETWEEN a_held[a] AND c_most THEN
+                    v_code := 'amount_out_of_range';
+                ELSIF v_op = 'refund' THEN
                     e := array_position(e_id, p_entry[i]);
                     IF e_left[e] < p_amount[i] THEN
                         v_code := 'refund_exceeds_capture';
@@ -238,158 +255,140 @@ BEGIN
                         e_left[e] := e_left[e] - p_amount[i];
                     END IF;
                 END IF;
-                IF v_code IS NULL AND a_posted[a] + v_delta NOT BETWEEN a_held[a] AND c_most THEN
-                    v_code := 'amount_out_of_range';
-                ELSIF v_code IS NULL THEN
-                    w_key[i] := true;
-                    v_kind := CASE v_op WHEN 'set_balance' THEN 'adjustment' ELSE v_op END;
-                END IF;
             END IF;
         END IF;
 
-        IF v_kind IS NOT NULL AND v_delta <> 0 THEN
+        IF v_code IS NOT NULL THEN
+            o_code[i] := v_code;
+        ELSIF v_delta <> 0 THEN
             v_before := a_posted[a];
             a_posted[a] := v_before + v_delta;
-            w_any_entry := true;
-            w_kind[i] := v_kind;
-            w_entry[i] := uuidv7();
-            w_account[i] := a;
-            w_amount[i] := v_delta;
-            w_posted[i] := a_posted[a];
-            w_available[i] := a_posted[a] - a_held[a];
-            o_entry[i] := w_entry[i];
+            o_delta[i] := v_delta;
+            v_any_entry := true;
             -- Once per crossing: only the entry that takes the balance below says so.
-            IF v_before >= a_low[a] AND a_posted[a] < a_low[a] THEN
-                x := x + 1;
-                x_user[x] := a_id[a];
-                x_kind[x] := 'low_balance';
-                x_payload[x] := jsonb_build_object('posted_mc', a_posted[a], 'available_mc', a_posted[a] - a_held[a],
-                                                   'threshold_mc', a_low[a]);
+            IF v_before >= a_low[a] AND v_before + v_delta < a_low[a] THEN
+                x_op := x_op || i;
+                x_kind := x_kind || 'low_balance'::text;
             END IF;
-            IF v_before > 0 AND a_posted[a] = 0 THEN
-                x := x + 1;
-                x_user[x] := a_id[a];
-                x_kind[x] := 'exhausted';
-                x_payload[x] := '{}';
+            IF v_before + v_delta = 0 THEN
+                x_op := x_op || i;
+                x_kind := x_kind || 'exhausted'::text;
             END IF;
         END IF;
-        v_kind := NULL;
-        o_code[i] := v_code;
-        o_replayed[i] := coalesce(v_replay, false);
-        IF a IS NOT NULL AND v_code IS DISTINCT FROM 'unknown_hold' THEN
+        IF a IS NOT NULL THEN
             o_posted[i] := a_posted[a];
             o_available[i] := a_posted[a] - a_held[a];
         END IF;
-        IF w_key[i] THEN
-            w_any_key := true;
-            o_amount[i] := p_amount[i];
-            -- A key whose first hold came to nothing is taken over by the new hold.
-            k := coalesce(array_position(k_name, v_name), cardinality(k_name) + 1);
-            k_name[k] := v_name;
-            k_digest[k] := p_digest[i];
-            k_hold[k] := p_hold[i];
-            k_entry[k] := w_entry[i];
-            k_amount[k] := p_amount[i];
-            k_posted[k] := o_posted[i];
-            k_available[k] := o_available[i];
-        ELSIF v_replay AND k IS NOT NULL AND v_op IN ('reserve', 'grant', 'set_balance', 'refund') THEN
-            -- The stored outcome; a hold's state is the one part that has moved on.
-            o_entry[i] := k_entry[k];
-            o_amount[i] := coalesce(o_amount[i], k_amount[k]);
-            o_posted[i] := k_posted[k];
-            o_available[i] := k_available[k];
+        IF v_replay THEN
+            o_replayed[i] := true;
+        END IF;
+        IF v_keys AND v_code IS NULL AND p_key[i] IS NOT NULL THEN
+            k := op_key[i];
+            IF NOT v_replay THEN
+                -- A key whose first hold came to nothing is taken over by the new hold.
+                v_any_key := true;
+                k_op[k] := i;
+                k_digest[k] := p_digest[i];
+            ELSIF k_op[k] IS NOT NULL THEN
+                o_posted[i] := o_posted[k_op[k]];
+                o_available[i] := o_available[k_op[k]];
+            ELSE
+                -- The stored outcome; the state of a hold is the one part that moves on.
+                o_posted[i] := k_posted[k];
+                o_available[i] := k_available[k];
+            END IF;
         END IF;
     END LOOP;
 
-    -- Write what was decided.
+    -- Write what was decided. Entries are numbered in the order of decisions.
+    SELECT array_agg(CASE WHEN delta <> 0 THEN uuidv7() END ORDER BY no) INTO o_entry
+      FROM unnest(o_delta) WITH ORDINALITY AS out (delta, no);
     UPDATE accounts SET posted = new.posted, held = new.held, low_balance = new.low, updated_at = v_now
       FROM unnest(a_id, a_posted, a_held, a_low) AS new (user_id, posted, held, low)
      WHERE accounts.user_id = new.user_id
        AND (accounts.posted, accounts.held, accounts.low_balance) IS DISTINCT FROM (new.posted, new.held, new.low);
-    IF cardinality(h_id) > h_existing THEN
+    IF v_any_opened THEN
         INSERT INTO holds (hold_id, user_id, amount, state, captured, reason, idempotency_key, request_digest,
                            expires_at, created_at, closed_at)
-        SELECT new.hold_id, a_id[new.account], new.amount, new.state, new.captured, new.reason, new.key, new.digest,
-               new.expires, new.opened, new.closed
-          FROM unnest(h_id, h_account, h_amount, h_state, h_captured, h_reason, h_key, h_digest, h_expires, h_opened,
-                      h_closed) WITH ORDINALITY
-               AS new (hold_id, account, amount, state, captured, reason, key, digest, expires, opened, closed, no)
-         WHERE new.no > h_existing;
+        SELECT new.hold_id, a_id[new.account], new.amount, new.state, coalesce(new.captured, 0), p_reason[new.closed],
+               new.key, new.digest, new.expires, v_now, CASE WHEN new.state <> 'open' THEN v_now END
+          FROM unnest(h_id, h_account, h_amount, h_state, h_captured, h_key, h_digest, h_expires, h_opened, h_closed)
+               AS new (hold_id, account, amount, state, captured, key, digest, expires, opened, closed)
+         WHERE new.opened IS NOT NULL;
     END IF;
-    IF h_any_changed THEN
-        UPDATE holds SET state = new.state, captured = new.captured, reason = new.reason, expires_at = new.expires,
-                         closed_at = new.closed
-          FROM unnest(h_id, h_state, h_captured, h_reason, h_expires, h_closed, h_changed) WITH ORDINALITY
-               AS new (hold_id, state, captured, reason, expires, closed, changed, no)
-         WHERE holds.hold_id = new.hold_id AND new.changed AND new.no <= h_existing;
+    IF v_any_closed OR v_any_changed THEN
+        UPDATE holds SET state = new.state, captured = new.captured, reason = p_reason[new.closed],
+                         expires_at = new.expires, closed_at = CASE WHEN new.state <> 'open' THEN v_now END
+          FROM unnest(h_id, h_state, h_was, h_captured, h_expires, h_closed)
+               AS new (hold_id, state, was, captured, expires, closed)
+         WHERE holds.hold_id = new.hold_id AND new.was = 'open'
+           AND (new.state <> 'open' OR holds.expires_at < new.expires);
     END IF;
-    IF w_any_key THEN
-        INSERT INTO idempotency AS known (user_id, key, request_digest, hold_id, entry_id, amount, posted_after,
-                                          available_after, created_at)
-        SELECT DISTINCT ON (new.user_id, new.key) new.user_id, new.key, new.digest, new.hold_id, new.entry_id,
-               new.amount, new.posted, new.available, v_now
-          FROM unnest(w_key, p_user, p_key, p_digest, p_hold, w_entry, p_amount, o_posted, o_available) WITH ORDINALITY
-               AS new (written, user_id, key, digest, hold_id, entry_id, amount, posted, available, no)
-         WHERE new.written
-         ORDER BY new.user_id, new.key, new.no DESC
+    IF v_any_key THEN
+        INSERT INTO idempotency (user_id, key, request_digest, hold_id, entry_id, amount, posted_after,
+                                 available_after, created_at)
+        SELECT p_user[new.no], p_key[new.no], p_digest[new.no], p_hold[new.no], o_entry[new.no], p_amount[new.no],
+               o_posted[new.no], o_available[new.no], v_now
+          FROM unnest(k_op) AS new (no)
+         WHERE new.no IS NOT NULL
             ON CONFLICT (user_id, key) DO UPDATE
            SET request_digest = excluded.request_digest, hold_id = excluded.hold_id, entry_id = excluded.entry_id,
                amount = excluded.amount, posted_after = excluded.posted_after,
                available_after = excluded.available_after, created_at = excluded.created_at;
+        -- A replay of something done in this very batch names the entry of its first.
+        SELECT array_agg(CASE WHEN replayed THEN coalesce(o_entry[k_op[key_no]], k_entry[key_no]) ELSE entry END
+                         ORDER BY no) INTO o_entry
+          FROM unnest(o_replayed, op_key, o_entry) WITH ORDINALITY AS out (replayed, key_no, entry, no);
+    ELSIF v_keys THEN
+        SELECT array_agg(CASE WHEN replayed THEN k_entry[key_no] ELSE entry END ORDER BY no) INTO o_entry
+          FROM unnest(o_replayed, op_key, o_entry) WITH ORDINALITY AS out (replayed, key_no, entry, no);
     END IF;
-    IF w_any_entry THEN
+    IF v_any_entry THEN
         INSERT INTO entries (entry_id, user_id, kind, amount, posted_after, hold_id, reference, actor, reason,
                              created_at)
-        SELECT new.entry_id, a_id[new.account], new.kind, new.amount, new.posted,
-               CASE new.kind WHEN 'capture' THEN new.hold_id END, CASE new.kind WHEN 'refund' THEN new.reference END,
-               new.actor, new.reason, v_now
-          FROM unnest(w_entry, w_account, w_kind, w_amount, w_posted, p_hold, p_entry, p_actor, p_reason)
+        SELECT new.entry_id, a_id[coalesce(h_account[new.hold_no], new.account)],
+               CASE new.op WHEN 'set_balance' THEN 'adjustment' ELSE new.op END, new.delta, new.posted,
+               new.hold_id, new.reference, new.actor, new.reason, v_now
+          FROM unnest(p_op, o_entry, op_account, op_hold[:n], o_delta, o_posted, p_hold, p_entry, p_actor, p_reason)
                WITH ORDINALITY
-               AS new (entry_id, account, kind, amount, posted, hold_id, reference, actor, reason, no)
-         WHERE new.entry_id IS NOT NULL
+               AS new (op, entry_id, account, hold_no, delta, posted, hold_id, reference, actor, reason, no)
+         WHERE new.delta <> 0
          ORDER BY new.no;
-        INSERT INTO outbox (event_id, user_id, kind, payload, created_at)
-        SELECT uuidv7(), a_id[new.account],
-               CASE new.kind WHEN 'capture' THEN 'captured' WHEN 'refund' THEN 'refunded' ELSE 'granted' END,
-               jsonb_build_object('entry_id', new.entry_id, 'amount_mc', new.amount, 'posted_mc', new.posted,
-                                  'available_mc', new.available, 'hold_id', new.hold_id),
-               v_now
-          FROM unnest(w_entry, w_account, w_kind, w_amount, w_posted, w_available, p_hold) WITH ORDINALITY
-               AS new (entry_id, account, kind, amount, posted, available, hold_id, no)
-         WHERE new.entry_id IS NOT NULL
-         ORDER BY new.no;
+        INSERT INTO outbox (user_id, kind, posted, available, entry_id, amount, hold_id, threshold, created_at)
+        SELECT a_id[coalesce(h_account[op_hold[event.no]], op_account[event.no])], event.kind, o_posted[event.no],
+               o_available[event.no], o_entry[event.no], o_delta[event.no], p_hold[event.no],
+               CASE event.kind WHEN 'low_balance'
+                    THEN a_low[coalesce(h_account[op_hold[event.no]], op_account[event.no])] END, v_now
+          FROM (SELECT no, CASE p_op[no] WHEN 'capture' THEN 'captured' WHEN 'refund' THEN 'refunded' ELSE 'granted' END
+                  FROM unnest(o_delta) WITH ORDINALITY AS entry (delta, no) WHERE delta <> 0
+                 UNION ALL SELECT * FROM unnest(x_op, x_kind)) AS event (no, kind)
+         ORDER BY event.no, event.kind = 'exhausted', event.kind = 'low_balance';
     END IF;
-    IF x > 0 THEN
-        INSERT INTO outbox (event_id, user_id, kind, payload, created_at)
-        SELECT uuidv7(), new.user_id, new.kind, new.payload, v_now
-          FROM unnest(x_user, x_kind, x_payload) WITH ORDINALITY AS new (user_id, kind, payload, no)
-         ORDER BY new.no;
-    END IF;
-    IF w_any_settled THEN
+    IF v_any_closed THEN
         INSERT INTO receipts (hold_id, query_id, user_id, dataset, state, rows, credits_held, credits_used,
                               price_version, price, duration_ms, refund_reason, created_at)
-        SELECT h_id[new.h], query_id, a_id[h_account[new.h]], dataset, h_state[new.h], rows, h_amount[new.h],
-               h_captured[new.h], price_version, coalesce(price, '{}'), duration_ms, refund_reason, v_now
-          FROM unnest(w_settled, p_receipt) AS new (h, receipt),
-               jsonb_to_record(new.receipt::jsonb)
-               AS given (query_id uuid, dataset text, rows bigint, price_version text, price jsonb,
-                         duration_ms double precision, refund_reason text)
-         WHERE new.h IS NOT NULL AND new.receipt IS NOT NULL;
+        SELECT hold.hold_id, p_query[hold.closed], a_id[hold.account], p_dataset[hold.closed], hold.state,
+               p_rows[hold.closed], hold.amount, coalesce(hold.captured, 0), p_price_version[hold.closed],
+               p_price[hold.closed]::json, p_duration[hold.closed], p_refund_reason[hold.closed], v_now
+          FROM unnest(h_id, h_account, h_state, h_amount, h_captured, h_closed)
+               AS hold (hold_id, account, state, amount, captured, closed)
+         WHERE p_query[hold.closed] IS NOT NULL;
         INSERT INTO answers (user_id, idempotency_key, hold_id, status, headers, body, created_at)
-        SELECT a_id[h_account[new.h]], h_key[new.h], h_id[new.h], new.status, new.headers::jsonb, new.body, v_now
-          FROM unnest(w_settled, p_status, p_headers, p_body) AS new (h, status, headers, body)
-         WHERE new.h IS NOT NULL AND new.body IS NOT NULL AND h_key[new.h] IS NOT NULL
+        SELECT a_id[hold.account], hold.key, hold.hold_id, p_status[hold.closed], p_headers[hold.closed]::jsonb,
+               p_body[hold.closed], v_now
+          FROM unnest(h_id, h_account, h_key, h_closed) AS hold (hold_id, account, key, closed)
+         WHERE hold.key IS NOT NULL AND p_body[hold.closed] IS NOT NULL
             ON CONFLICT (user_id, idempotency_key) DO UPDATE
            SET hold_id = excluded.hold_id, status = excluded.status, headers = excluded.headers,
                body = excluded.body, created_at = excluded.created_at;
     END IF;
 
     RETURN QUERY
-    SELECT out.code, out.replayed, out.hold_id, out.entry_id, out.state, out.amount, out.posted, out.available,
-           out.needed
-      FROM unnest(p_op, o_code, o_replayed, o_hold, o_entry, o_state, o_amount, o_posted, o_available, o_needed)
+    SELECT out.code, out.replayed, CASE WHEN out.state IS NOT NULL THEN out.hold_id END, out.entry_id, out.state,
+           out.amount, out.posted, out.available, out.needed
+      FROM unnest(o_code, o_replayed, o_hold, o_entry, o_state, o_amount, o_posted, o_available, o_needed)
            WITH ORDINALITY
-           AS out (op, code, replayed, hold_id, entry_id, state, amount, posted, available, needed, no)
+           AS out (code, replayed, hold_id, entry_id, state, amount, posted, available, needed, no)
      ORDER BY out.no;
 END $$;
 
