@@ -66,7 +66,7 @@ def test_without_a_selection_every_declared_column_and_the_time_of_loading_are_a
 
 
 def test_system_columns_are_selected_on_request() -> None:
-    assert plan(select=["upload_id", "row_no"]).columns == ("upload_id", "row_no")
+    assert plan(select=["upload_id", "row_no", "extra"]).columns == ("upload_id", "row_no", "extra")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=8,
 )
-NAMES = st.sampled_from([*COLUMNS, "ingest_ts", "upload_id", "row_no", "dedupe_key"]) | st.text()
+NAMES = st.sampled_from([*COLUMNS, "ingest_ts", "upload_id", "row_no", "extra", "dedupe_key"]) | st.text()
 OPERATORS = st.sampled_from(["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "prefix", "contains", "is_null"])
 BODIES = st.fixed_dictionaries(
     {},

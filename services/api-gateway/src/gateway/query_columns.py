@@ -95,6 +95,8 @@ class Field:
 def fields_of(dataset: Dataset) -> dict[str, Field]:
     """Every column a query on this dataset may name."""
     system = {name: Column(type=SYSTEM_COLUMNS[name]) for name in _OFFERED_SYSTEM_COLUMNS}
+    if dataset.extra == "keep":
+        system["extra"] = Column(type="json")  # the input fields that no column takes
     return {name: Field(name, column) for name, column in (dataset.columns | system).items()}
 
 

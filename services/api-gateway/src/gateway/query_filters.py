@@ -27,6 +27,8 @@ _TEXT: Mapping[str, str] = {
     "contains": "position({column}, {text}) > 0",
 }
 _BARE_IN_ARRAYS = frozenset({"integer", "float", "decimal"})
+# Their text is the same for the bound value and for the column, since both have the same type.
+_KEY_KINDS = frozenset({"string", "country", "integer", "boolean", "date", "timestamp"})
 _UNORDERED_TEXT = frozenset({"email", "phone"})
 
 
@@ -172,14 +174,13 @@ class Conditions:
         if not self.dataset.identity:
             return None
         columns: Sequence[str] = self.dataset.identity[0]
-        if not all(self._keys_by_text(name) for name in columns):
+        if not all(self._identifies(name) for name in columns):
             return None
         values = {name: f"toString({self._equal[name]})" for name in columns}
         return f"dedupe_key = {identity_key_sql(self.dataset, columns, values)}"
 
-    def _keys_by_text(self, name: str) -> bool:
-        # Types whose text depends on the column's precision are left to the other conditions.
+    def _identifies(self, name: str) -> bool:
         bound = self._equal.get(name)
-        if bound is None or self.fields[name].kind not in {"string", "country", "integer"}:
+        if bound is None or self.fields[name].kind not in _KEY_KINDS:
             return False
         return bool(self.parameters[bound[1:].partition(":")[0]] != "")  # an empty text identifies nothing
