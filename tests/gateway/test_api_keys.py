@@ -31,6 +31,12 @@ class _FakePool:
         self.active = True
         self.noted: list[Any] = []
 
+    async def acquire(self) -> "_FakePool":
+        return self
+
+    async def release(self, _connection: "_FakePool") -> None:
+        pass
+
     async def fetch(self, _statement: str, digests: list[str]) -> list[dict[str, Any]]:
         self.asked.append(digests)
         await asyncio.sleep(0)

@@ -125,7 +125,7 @@ async def test_a_cut_connection_is_tried_once_more_on_a_fresh_one(tmp_path: Path
 async def test_an_outage_is_answered_fast_and_ends_by_itself(tmp_path: Path) -> None:
     async with _client(tmp_path) as (client, service):
         service.status = 503
-        for _ in range(5):
+        for _ in range(3):
             with pytest.raises(Unavailable):
                 await _reserve(client)
         asked = len(service.batches)

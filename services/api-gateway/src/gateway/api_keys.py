@@ -18,7 +18,7 @@ from fastapi import Request
 from common.clock import Clock
 from common.errors import BadHeader, InvalidApiKey, MissingApiKey
 from common.lifecycle import forever
-from common.postgres import Pool, outage_is_unavailable
+from common.postgres import Pool, borrowed, outage_is_unavailable
 from gateway.audit_trail import trail_of
 from gateway.merging import Merging
 from gateway.rate_limit import RateLimit
@@ -28,6 +28,7 @@ from gateway.settings import Settings
 __all__ = ["ApiKeys", "Caller", "NewKey", "caller_with", "key_digest", "new_key", "open_api_keys"]
 _LOOK_UPS_AT_ONCE = 256
 _LOOK_UPS_WAITING = 5_000
+_LOOK_UP_S = 2.0
 _BAD_KEYS_KEPT = 10_000
 _LAST_USED_EVERY_S = 15.0
 
@@ -136,8 +137,8 @@ class ApiKeys:
         return known
 
     async def _look_up(self, digests: list[str]) -> list[Caller | None]:
-        async with outage_is_unavailable("The user store"):
-            rows = await self._postgres.fetch(_LOOK_UP, digests)
+        async with outage_is_unavailable("The user store"), borrowed(self._postgres, _LOOK_UP_S) as connection:
+            rows = await connection.fetch(_LOOK_UP, digests)
         found = {
             row["key_sha256"]: Caller(
                 user_id=UUID(int=row["user_id"].int),  # not the driver's subclass: every request encodes it

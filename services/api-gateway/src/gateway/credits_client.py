@@ -30,7 +30,7 @@ from gateway.settings import Settings
 _log = get_logger(__name__)
 _BATCH_MAX = 512
 _BATCH_BYTES_MAX = 4 << 20
-_FAILURES_TO_OPEN = 5
+_FAILURES_TO_OPEN = 3
 _OPEN_S = 1.0
 _BAD_REQUEST = frozenset({400, 413, 422})
 _calls = counter("bigdata_credit_calls_total", "Calls of the credits service", "result")
@@ -41,24 +41,30 @@ class RefusedOperation(Exception):
 
 
 class _Broken(Exception):
-    """A connection or the service failed: the call may be tried again."""
+    """The service failed or was too slow."""
+
+
+class _Cut(_Broken):
+    """The connection failed: worth one more try on another."""
 
 
 class Breaker:
-    """Answers at once while the service is down: after five failures in a row, one probe a second."""
+    """Answers at once while the service is down: after three failures in a row, one caller a second tries."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, call_s: float) -> None:
         self._clock = clock
+        self._call_s = call_s
         self._failures = 0
         self._closed_again_at = 0.0
 
     def admit(self) -> None:
+        """Raises Unavailable. Asked before queueing: nobody waits behind the one who tries."""
         if self._failures < _FAILURES_TO_OPEN:
             return
         now = self._clock.monotonic()
         if now < self._closed_again_at:
             raise Unavailable("Credits are not available, try again shortly")
-        self._closed_again_at = now + _OPEN_S  # this call is the probe; others keep failing fast
+        self._closed_again_at = now + self._call_s + _OPEN_S
 
     def succeeded(self) -> None:
         self._failures = 0
@@ -78,7 +84,7 @@ class CreditsClient:
         self._timeout_s = settings.credits_timeout_s
         self._pooled = pooled
         self._fresh = fresh
-        self._breaker = Breaker(clock)
+        self._breaker = Breaker(clock, settings.credits_timeout_s)
         self._merging: Merging[bytes, Outcome | RefusedOperation] = Merging(
             self._post_batch,
             batch_max=_BATCH_MAX,
@@ -117,6 +123,7 @@ class CreditsClient:
 
         Raises RefusedOperation when it can never succeed, Unavailable when it should be sent again.
         """
+        self._breaker.admit()
         return _outcome_of(await self._merging.submit(operation, patient=True))
 
     async def administer(self, operation: OpenAccount | Grant | SetBalance | Refund) -> Outcome:
@@ -132,6 +139,7 @@ class CreditsClient:
 
     async def read(self, path: str, params: Mapping[str, str] | None = None) -> tuple[Any, Mapping[str, str]]:
         """GET of one of the service's routes: the JSON and the headers. Raises NotFound, Unavailable."""
+        self._breaker.admit()
         status, raw, headers = await self._call("GET", path, None, params)
         if status == NotFound.status:
             raise NotFound
@@ -148,6 +156,7 @@ class CreditsClient:
         await self._merging.close()
 
     async def _urgent(self, operation: Reserve | Extend | OpenAccount | Grant | SetBalance | Refund) -> Outcome:
+        self._breaker.admit()
         try:
             async with asyncio.timeout(self._timeout_s * 2):
                 return _outcome_of(await self._merging.submit(operation.model_dump_json().encode()))
@@ -177,19 +186,19 @@ class CreditsClient:
         self, method: str, path: str, body: bytes | None, params: Mapping[str, str] | None = None
     ) -> tuple[int, bytes, Mapping[str, str]]:
         """One try on a pooled connection, one on a fresh one: every operation is safe to repeat by its key."""
-        self._breaker.admit()
-        for session, result in ((self._pooled, "retried"), (self._fresh, "failed")):
+        try:
             try:
-                answer = await self._try(session, method, path, body, params)
-            except _Broken as exc:
-                _calls.labels(result).inc()
-                fault = exc
-                continue
-            self._breaker.succeeded()
-            _calls.labels("ok").inc()
-            return answer
-        self._breaker.failed()
-        raise Unavailable("Credits are not available, try again shortly") from fault
+                answer = await self._try(self._pooled, method, path, body, params)
+            except _Cut:
+                _calls.labels("retried").inc()
+                answer = await self._try(self._fresh, method, path, body, params)
+        except _Broken as exc:
+            _calls.labels("failed").inc()
+            self._breaker.failed()
+            raise Unavailable("Credits are not available, try again shortly") from exc
+        _calls.labels("ok").inc()
+        self._breaker.succeeded()
+        return answer
 
     async def _try(
         self,
@@ -202,8 +211,10 @@ class CreditsClient:
         try:
             async with session.request(method, self._url + path, data=body, params=params) as response:
                 raw = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        except TimeoutError as exc:
             raise _Broken(repr(exc)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise _Cut(repr(exc)) from exc
         if response.status >= 500 or response.status in {401, 403, 429}:  # noqa: PLR2004 - not the operation's fault
             raise _Broken(f"status {response.status}")
         return response.status, raw, response.headers
