@@ -109,14 +109,14 @@ def _identities(stack: Stack) -> dict[str, int]:
     try:
         return {
             f"I3 identities of {name} shown twice or not as their newest version": int(
-                client.command(f"""
+                client.query(f"""
                     SELECT countIf(shown != 1 OR version != newest) FROM
                         (SELECT dedupe_key, count() AS shown, any(version) AS version
                            FROM bigdata.{name} FINAL GROUP BY dedupe_key) AS visible
                         FULL JOIN
                         (SELECT dedupe_key, max(version) AS newest FROM bigdata.{name} GROUP BY dedupe_key) AS stored
                         USING dedupe_key
-                """)  # noqa: S608 - dataset names of our own declarations
+                """).result_rows[0][0]  # noqa: S608 - dataset names of our own declarations
             )
             for name in load_datasets(ROOT / "configs/datasets")
         }
