@@ -18,6 +18,7 @@ MetricName = Literal[
     "bigdata_holds_expired_total",
     "bigdata_outbox_events_total",
     "bigdata_reconcile_faults",
+    "bigdata_uploads_total",
     "bigdata_upload_rows_total",
     "bigdata_chunks_total",
     "bigdata_audit_rows_total",
