@@ -86,15 +86,15 @@ class Ledger:
     """
 
     async def _once(self, rows: Sequence[Row]) -> list[asyncpg.Record]:
-        connection, statement = await self._connected()
-        async with connection.transaction():
-            records = await statement.fetch(*zip(*rows, strict=True))
-            # Dying before COMMIT leaves no trace; dying after it, the caller asks again with the same key.
-            faultpoint("credits.before_commit")
+        statement = await self._connected()
+        # One statement is the whole transaction: no lock is ever held while a message travels. Dying before it leaves
+        # no trace; dying after it, the caller asks again with the same key.
+        faultpoint("credits.before_commit")
+        records = await statement.fetch(*zip(*rows, strict=True))
         faultpoint("credits.after_commit")
         return records
 
-    async def _connected(self) -> tuple["asyncpg.Connection[asyncpg.Record]", "PreparedStatement[asyncpg.Record]"]:
+    async def _connected(self) -> "PreparedStatement[asyncpg.Record]":
         if self._connection is None or self._apply is None or self._connection.is_closed():
             self.drop()
             self._connection = await asyncpg.connect(
@@ -102,13 +102,12 @@ class Ledger:
                 timeout=self._deadline_s,
                 server_settings={
                     "application_name": "credits ledger",
-                    "idle_in_transaction_session_timeout": "30s",
                     "statement_timeout": f"{int(self._deadline_s * 1000)}",
                     "lock_timeout": f"{int(self._deadline_s * 1000)}",
                 },
             )
             self._apply = await self._connection.prepare(self._APPLY)
-        return self._connection, self._apply
+        return self._apply
 
     @contextlib.asynccontextmanager
     async def _unless_broken(self) -> AsyncIterator[None]:

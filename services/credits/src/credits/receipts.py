@@ -13,7 +13,7 @@ from common.postgres import Connection
 _RECEIPT = """
     SELECT query_id, hold_id, user_id, dataset, state, rows, credits_held AS credits_held_mc,
            credits_used AS credits_used_mc, price_version, price, duration_ms, refund_reason, created_at
-      FROM credits.receipts WHERE query_id = $1
+      FROM credits.receipts WHERE (hold_id = $1 AND query_id = $1) OR (query_id = $1 AND query_id <> hold_id)
  UNION ALL
     SELECT hold_id, hold_id, user_id, NULL,
            CASE WHEN state = 'open' AND expires_at <= now() THEN 'expired' ELSE state END, NULL,

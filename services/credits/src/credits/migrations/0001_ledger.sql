@@ -43,12 +43,12 @@ CREATE TABLE entries (
     created_at   timestamptz NOT NULL,
     CONSTRAINT entries_sign CHECK (
         CASE kind WHEN 'capture' THEN amount < 0 WHEN 'adjustment' THEN amount <> 0 ELSE amount > 0 END),
-    CONSTRAINT entries_capture_names_hold CHECK ((kind = 'capture') = (hold_id IS NOT NULL)),
+    -- A capture has its hold's id, so the primary key itself refuses to charge a hold twice.
+    CONSTRAINT entries_capture_is_of_hold CHECK (
+        CASE kind WHEN 'capture' THEN hold_id = entry_id AND hold_id IS NOT NULL ELSE hold_id IS NULL END),
     CONSTRAINT entries_refund_names_entry CHECK ((kind = 'refund') = (reference IS NOT NULL))
 );
 CREATE INDEX entries_statement ON entries (user_id, seq);
--- A hold is charged once, whatever the code above believes.
-CREATE UNIQUE INDEX entries_one_capture_per_hold ON entries (hold_id) WHERE kind = 'capture';
 CREATE INDEX entries_refunds ON entries (reference) WHERE kind = 'refund';
 
 CREATE TABLE receipts (
@@ -68,7 +68,8 @@ CREATE TABLE receipts (
     CONSTRAINT receipts_used_within CHECK (credits_used BETWEEN 0 AND credits_held),
     CONSTRAINT receipts_released_costs_nothing CHECK (state = 'captured' OR credits_used = 0)
 );
-CREATE INDEX receipts_query ON receipts (query_id);
+-- Most callers give a query and its hold the same id.
+CREATE INDEX receipts_query ON receipts (query_id) WHERE query_id <> hold_id;
 CREATE INDEX receipts_age ON receipts USING brin (created_at);
 
 CREATE TABLE answers (
@@ -101,7 +102,7 @@ CREATE INDEX idempotency_age ON idempotency USING brin (created_at);
 
 CREATE TABLE outbox (
     seq        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- given under the account's lock: a user's order
-    event_id   uuid NOT NULL DEFAULT uuidv7(),
+    event_id   uuid NOT NULL,
     user_id    uuid NOT NULL,
     kind       text NOT NULL CHECK (kind IN ('granted', 'captured', 'refunded', 'low_balance', 'exhausted')),
     posted     bigint NOT NULL,  -- after the event, as is available

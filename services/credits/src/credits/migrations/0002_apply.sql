@@ -48,7 +48,8 @@ DECLARE
     h_opened integer[]; h_closed integer[];  -- the operations that did so in this batch
     e_id uuid[]; e_account integer[]; e_left bigint[];
     o_code text[] := c_texts; o_state text[] := c_texts; o_replayed boolean[] := array_fill(false, ARRAY[n]);
-    o_hold uuid[] := p_hold; o_entry uuid[]; o_amount bigint[] := p_amount; o_delta bigint[] := c_bigints;
+    o_hold uuid[] := p_hold; o_entry uuid[] := array_fill(NULL::uuid, ARRAY[n]);
+    o_amount bigint[] := p_amount; o_delta bigint[] := c_bigints;
     o_posted bigint[] := c_bigints; o_available bigint[] := c_bigints; o_needed bigint[] := c_bigints;
     v_keys boolean := array_remove(p_key, NULL) <> '{}';
     v_any_opened boolean := false; v_any_changed boolean := false; v_any_closed boolean := false;
@@ -264,6 +265,7 @@ BEGIN
             v_before := a_posted[a];
             a_posted[a] := v_before + v_delta;
             o_delta[i] := v_delta;
+            o_entry[i] := CASE v_op WHEN 'capture' THEN p_hold[i] ELSE uuidv7() END;
             v_any_entry := true;
             -- Once per crossing: only the entry that takes the balance below says so.
             IF v_before >= a_low[a] AND v_before + v_delta < a_low[a] THEN
@@ -290,19 +292,19 @@ BEGIN
                 k_op[k] := i;
                 k_digest[k] := p_digest[i];
             ELSIF k_op[k] IS NOT NULL THEN
+                o_entry[i] := o_entry[k_op[k]];
                 o_posted[i] := o_posted[k_op[k]];
                 o_available[i] := o_available[k_op[k]];
             ELSE
                 -- The stored outcome; the state of a hold is the one part that moves on.
+                o_entry[i] := k_entry[k];
                 o_posted[i] := k_posted[k];
                 o_available[i] := k_available[k];
             END IF;
         END IF;
     END LOOP;
 
-    -- Write what was decided. Entries are numbered in the order of decisions.
-    SELECT array_agg(CASE WHEN delta <> 0 THEN uuidv7() END ORDER BY no) INTO o_entry
-      FROM unnest(o_delta) WITH ORDINALITY AS out (delta, no);
+    -- Write what was decided.
     UPDATE accounts SET posted = new.posted, held = new.held, low_balance = new.low, updated_at = v_now
       FROM unnest(a_id, a_posted, a_held, a_low) AS new (user_id, posted, held, low)
      WHERE accounts.user_id = new.user_id
@@ -335,27 +337,21 @@ BEGIN
            SET request_digest = excluded.request_digest, hold_id = excluded.hold_id, entry_id = excluded.entry_id,
                amount = excluded.amount, posted_after = excluded.posted_after,
                available_after = excluded.available_after, created_at = excluded.created_at;
-        -- A replay of something done in this very batch names the entry of its first.
-        SELECT array_agg(CASE WHEN replayed THEN coalesce(o_entry[k_op[key_no]], k_entry[key_no]) ELSE entry END
-                         ORDER BY no) INTO o_entry
-          FROM unnest(o_replayed, op_key, o_entry) WITH ORDINALITY AS out (replayed, key_no, entry, no);
-    ELSIF v_keys THEN
-        SELECT array_agg(CASE WHEN replayed THEN k_entry[key_no] ELSE entry END ORDER BY no) INTO o_entry
-          FROM unnest(o_replayed, op_key, o_entry) WITH ORDINALITY AS out (replayed, key_no, entry, no);
     END IF;
     IF v_any_entry THEN
         INSERT INTO entries (entry_id, user_id, kind, amount, posted_after, hold_id, reference, actor, reason,
                              created_at)
         SELECT new.entry_id, a_id[coalesce(h_account[new.hold_no], new.account)],
                CASE new.op WHEN 'set_balance' THEN 'adjustment' ELSE new.op END, new.delta, new.posted,
-               new.hold_id, new.reference, new.actor, new.reason, v_now
+               CASE new.op WHEN 'capture' THEN new.hold_id END, new.reference, new.actor, new.reason, v_now
           FROM unnest(p_op, o_entry, op_account, op_hold[:n], o_delta, o_posted, p_hold, p_entry, p_actor, p_reason)
                WITH ORDINALITY
                AS new (op, entry_id, account, hold_no, delta, posted, hold_id, reference, actor, reason, no)
          WHERE new.delta <> 0
          ORDER BY new.no;
-        INSERT INTO outbox (user_id, kind, posted, available, entry_id, amount, hold_id, threshold, created_at)
-        SELECT a_id[coalesce(h_account[op_hold[event.no]], op_account[event.no])], event.kind, o_posted[event.no],
+        INSERT INTO outbox (event_id, user_id, kind, posted, available, entry_id, amount, hold_id, threshold, created_at)
+        SELECT CASE WHEN event.kind IN ('low_balance', 'exhausted') THEN uuidv7() ELSE o_entry[event.no] END,
+               a_id[coalesce(h_account[op_hold[event.no]], op_account[event.no])], event.kind, o_posted[event.no],
                o_available[event.no], o_entry[event.no], o_delta[event.no], p_hold[event.no],
                CASE event.kind WHEN 'low_balance'
                     THEN a_low[coalesce(h_account[op_hold[event.no]], op_account[event.no])] END, v_now
