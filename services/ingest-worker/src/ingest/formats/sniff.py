@@ -1,0 +1,164 @@
+"""What a file is: from its content first, its name second, the declared type third. A contradiction is an error."""
+
+import codecs
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+import orjson
+
+from common.datasets import Dataset
+from ingest.formats.csv_dialect import csv_layout
+from ingest.formats.layout import UTF8, Layout, Unreadable
+
+SAMPLE_BYTES = 1 << 20
+
+_CSV, _JSON, _XML, _PARQUET = "CSV", "JSON", "XML", "Parquet"
+_GZIP, _ZSTD, _ZIP = "gzip", "zstd", "zip"
+_LATER = frozenset({_XML, _PARQUET, _GZIP, _ZSTD, _ZIP})
+_MAGIC = (
+    (b"PAR1", _PARQUET),
+    (b"\x1f\x8b", _GZIP),
+    (b"\x28\xb5\x2f\xfd", _ZSTD),
+    (b"PK\x03\x04", _ZIP),
+    (b"\x7fELF", "an executable (ELF)"),
+    (b"\xca\xfe\xba\xbe", "an executable (Java or Mach-O)"),
+    (b"\xcf\xfa\xed\xfe", "an executable (Mach-O)"),
+    (b"#!", "a script"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x89PNG", "an image (PNG)"),
+    (b"\xff\xd8\xff", "an image (JPEG)"),
+    (b"GIF8", "an image (GIF)"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ", "xz"),
+    (b"7z\xbc\xaf", "7z"),
+    (b"SQLite format 3\x00", "a SQLite database"),
+)
+_BY_NAME = {
+    "csv": _CSV,
+    "tsv": _CSV,
+    "tab": _CSV,
+    "text/csv": _CSV,
+    "text/tab-separated-values": _CSV,
+    "json": _JSON,
+    "jsonl": _JSON,
+    "ndjson": _JSON,
+    "application/json": _JSON,
+    "application/x-ndjson": _JSON,
+    "application/jsonl": _JSON,
+    "xml": _XML,
+    "text/xml": _XML,
+    "application/xml": _XML,
+    "parquet": _PARQUET,
+    "application/vnd.apache.parquet": _PARQUET,
+}
+_COMPRESSED = {".gz": _GZIP, ".zst": _ZSTD, ".zip": _ZIP}
+_BINARY_SHARE_MAX = 0.05
+_UTF16_SHARE_MIN = 0.3  # of NULs at one parity: text of Latin letters
+_TEXT_CONTROLS = b"\t\n\v\f\r\x1b"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first bytes of an object; `whole` when there are no others."""
+
+    data: bytes
+    whole: bool
+    filename: str = ""
+    declared: str | None = None
+
+
+def sniff(sample: Sample, dataset: Dataset) -> Layout:
+    """How to read the file, or Unreadable with one sentence for its sender."""
+    if not sample.data:
+        raise Unreadable("the file is empty")
+    encoding, mark = _encoding(sample)
+    text = sample.data if encoding == UTF8 else _transcoded(sample, encoding)
+    text = text[mark:]
+    if not text.strip():
+        raise Unreadable("the file holds nothing but white space")
+    found = _kind_of_text(text)
+    _compare(found, sample)
+    if found == _JSON:
+        return _json_layout(text, encoding, mark, whole=sample.whole)
+    if found in _LATER:
+        raise Unreadable(f"unsupported format: {found} cannot be loaded here")
+    return csv_layout(text, dataset, encoding=encoding, mark=mark, whole=sample.whole)
+
+
+def _encoding(sample: Sample) -> tuple[str, int]:
+    """The encoding, and how many bytes its mark takes in UTF-8. Raises for what is no text at all."""
+    data = sample.data
+    for magic, what in _MAGIC:
+        if data.startswith(magic):
+            _compare(what, sample)
+            raise Unreadable(f"unsupported format: the content is {what}")
+    if data.startswith(b"MZ") and b"\x00" in data[:256]:
+        raise Unreadable("unsupported format: the content is an executable (Windows)")
+    for mark, encoding in (
+        (codecs.BOM_UTF8, UTF8),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ):
+        if data.startswith(mark):
+            return encoding, 3
+    nuls = np.frombuffer(data[: len(data) // 2 * 2], np.uint8).reshape(-1, 2) == 0
+    even, odd = nuls.mean(axis=0) if len(nuls) else (0.0, 0.0)
+    if max(even, odd) > _UTF16_SHARE_MIN and min(even, odd) < _UTF16_SHARE_MIN:
+        return ("utf-16-be" if even > odd else "utf-16-le"), 0
+    controls = len(data) - len(data.translate(None, bytes(b for b in range(32) if b not in _TEXT_CONTROLS)))
+    if controls > _BINARY_SHARE_MAX * len(data):
+        raise Unreadable("unsupported format: the content is binary, not text")
+    return (UTF8 if _is_utf8(data) else "iso-8859-1"), 0
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder(UTF8)().decode(data)  # incremental: the sample may end inside a character
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _transcoded(sample: Sample, encoding: str) -> bytes:
+    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(sample.data, final=sample.whole)
+    return text.encode(UTF8, "replace")
+
+
+def _kind_of_text(text: bytes) -> str:
+    begin = text.lstrip()[:1]
+    if begin in {b"{", b"["}:
+        return _JSON
+    return _XML if begin == b"<" else _CSV
+
+
+def _compare(found: str, sample: Sample) -> None:
+    """Name and declaration may be silent, but not say something else."""
+    name = PurePath(sample.filename.lower())
+    compressed = _COMPRESSED.get(name.suffix)
+    said = compressed or _BY_NAME.get(name.suffix.removeprefix("."))
+    if said and said != found:
+        raise Unreadable(f"the content is {found}, but the file name says {said}")
+    declared = _BY_NAME.get((sample.declared or "").lower().split(";")[0].strip())
+    inner = _BY_NAME.get(PurePath(name.stem).suffix.removeprefix(".")) if compressed else None
+    if declared and declared not in {found, inner} and not (compressed and inner is None):
+        raise Unreadable(f"the content is {found}, but the declared format is {declared}")
+
+
+def _json_layout(text: bytes, encoding: str, mark: int, *, whole: bool) -> Layout:
+    first, _, rest = text.lstrip().partition(b"\n")
+    if first.startswith(b"["):
+        raise Unreadable("unsupported format: a JSON array cannot be loaded here, send one object a line")
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        if rest.strip() and not _begins_objects(rest):
+            raise Unreadable("unsupported format: a JSON object over several lines, send one object a line") from None
+        if not rest and not whole:
+            raise Unreadable("unsupported format: the first JSON line is longer than 1 MiB") from None
+    return Layout(format="json_lines", encoding=encoding, offset=mark)
+
+
+def _begins_objects(lines: bytes) -> bool:
+    return any(line.lstrip().startswith(b"{") for line in lines.splitlines()[:100])

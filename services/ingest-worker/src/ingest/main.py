@@ -1,0 +1,51 @@
+"""`python -m ingest serve` (the default) or `python -m ingest migrate`."""
+
+import argparse
+import sys
+
+from common.clickhouse import open_clickhouse
+from common.datasets import load_datasets
+from common.errors import Transient
+from common.lifecycle import run, until_stopped
+from common.logs import configure_logs, get_logger
+from common.migrations import migrate
+from common.settings import settings_or_exit
+from ingest import dataset_table, quarantine
+from ingest.dataset_table import TableDiffers
+from ingest.settings import Settings
+from ingest.wiring import open_worker
+
+_log = get_logger(__name__)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="ingest", description="Turns files and records into rows.")
+    parser.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
+    command: str = parser.parse_args().command
+    settings = settings_or_exit(Settings)
+    configure_logs("ingest-worker", settings.log_level)
+    run(_serve(settings) if command == "serve" else _migrate(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with open_worker(settings):
+        _log.info("serving")
+        await until_stopped()
+
+
+async def _migrate(settings: Settings) -> None:
+    """Both stores. A declaration that the table cannot follow stops here, with the way to do it."""
+    applied = await migrate(settings, "ingest", "ingest")
+    datasets = load_datasets(settings.datasets_folder)
+    try:
+        async with open_clickhouse(settings) as clickhouse:
+            await quarantine.ensure_table(clickhouse)
+            changed = {
+                name: changes
+                for name, dataset in datasets.items()
+                if (changes := await dataset_table.ensure_table(clickhouse, dataset))
+            }
+    except (TableDiffers, Transient) as exc:
+        sys.stderr.write(f"{exc}\n")
+        sys.exit(1)
+    _log.info("migrated", applied=applied, tables=changed)

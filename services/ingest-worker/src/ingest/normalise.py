@@ -1,0 +1,154 @@
+"""The rules of common.normalise applied to whole columns: over distinct values, and with patterns for the values that
+are plainly right, so that Python sees only the others.
+
+A pattern may only accept what the rule would return unchanged, or as the pattern's own function changes it; a test
+compares both.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from common.datasets import Column
+from common.normalise import Normalised, Rejection, rule_of
+from common.normalise.phone import phone
+
+_REGION_CHARS = 2
+_PHONES_REMEMBERED = 200_000
+_ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+# At most 64 bytes in all keep every part within its limit.
+_PLAIN_EMAIL = rf"^{_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]*[a-z0-9])?$"
+_PLAIN_EMAIL_MAX = 64
+# Printable, single blanks, composed: every character from U+00A1 to U+024F is its own NFC.
+_PLAIN_TEXT = r"^[!-~\x{A1}-\x{24F}]+(?: [!-~\x{A1}-\x{24F}]+)*$"
+_PLAIN_INTEGER = r"^(?:0|-?[1-9][0-9]{0,17})$"
+_PLAIN_FLOAT = r"^-?[0-9]{1,15}(?:\.[0-9]{1,15})?$"
+_PLAIN_MOMENT = (
+    r"^(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z?$"
+)
+_PLAIN_DAY = r"^(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])$"
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A column as the table stores it; `reasons` says where a value was refused, None when nowhere."""
+
+    values: Any
+    reasons: Any | None = None
+
+
+def normal(column: Column, texts: Any, *, region: str) -> Normal:
+    """Text as the column's rule and type want it. A value that is refused becomes null, with its reason."""
+    rule = rule_of(column, region)
+    if rule is None:
+        return Normal(texts)
+    encoded = pc.dictionary_encode(texts)
+    distinct = encoded.dictionary
+    if not len(distinct):
+        return Normal(pa.nulls(len(texts), arrow_type(column)))
+    values, reasons = _apply(rule, _plain(column), distinct)
+    typed = values.cast(arrow_type(column))
+    taken = typed.take(encoded.indices)
+    return Normal(taken, None if reasons is None else reasons.take(encoded.indices))
+
+
+def normal_phones(texts: Any, regions: Any) -> Normal:
+    """Phones of rows that may each have a region of their own: `regions` is never null."""
+    placed = pc.binary_join_element_wise(regions, texts, "")
+    encoded = pc.dictionary_encode(placed)
+    if not len(encoded.dictionary):
+        return Normal(pa.nulls(len(texts), pa.string()))
+    values, reasons = _apply(_phone, None, encoded.dictionary)
+    return Normal(values.take(encoded.indices), None if reasons is None else reasons.take(encoded.indices))
+
+
+def arrow_type(column: Column) -> Any:
+    """What is sent to ClickHouse for a column."""
+    if column.type.startswith("decimal"):
+        precision, scale = (int(part) for part in column.type[len("decimal(") : -1].split(","))
+        return pa.decimal128(precision, scale)
+    return _ARROW_TYPES[column.type]
+
+
+_ARROW_TYPES: Mapping[str, Any] = {
+    "string": pa.string(),
+    "country": pa.string(),
+    "json": pa.string(),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+
+
+@lru_cache(_PHONES_REMEMBERED)
+def _phone(placed: str) -> Normalised:
+    return phone(placed[_REGION_CHARS:], placed[:_REGION_CHARS])
+
+
+Plain = Callable[[Any], tuple[Any, Any]]
+
+
+def _apply(rule: Callable[[str], Normalised], plain: Plain | None, distinct: Any) -> tuple[Any, Any | None]:
+    """The rule over distinct texts: values, and reasons where it refused."""
+    if plain is None:
+        return _by_rule(rule, distinct)
+    right, values = plain(distinct)
+    if pc.all(right).as_py():
+        return values, None
+    odd = pc.invert(right)
+    odd_values, odd_reasons = _by_rule(rule, distinct.filter(odd))
+    values = pc.replace_with_mask(values, odd, odd_values)
+    if odd_reasons is None:
+        return values, None
+    return values, pc.replace_with_mask(pa.nulls(len(distinct), pa.string()), odd, odd_reasons)
+
+
+def _by_rule(rule: Callable[[str], Normalised], texts: Any) -> tuple[Any, Any | None]:
+    answers = [rule(text) for text in texts.to_pylist()]
+    values = pa.array([None if isinstance(answer, Rejection) else answer for answer in answers], pa.string())
+    if not any(isinstance(answer, Rejection) for answer in answers):
+        return values, None
+    return values, pa.array(
+        [answer.reason if isinstance(answer, Rejection) else None for answer in answers], pa.string()
+    )
+
+
+def _plain(column: Column) -> Plain | None:
+    return _PLAIN_BY_NORMALISER[column.normalise] if column.normalise else _PLAIN_BY_TYPE.get(column.type)
+
+
+def _matching(pattern: str) -> Plain:
+    return lambda texts: (pc.match_substring_regex(texts, pattern), texts)
+
+
+def _plain_emails(texts: Any) -> tuple[Any, Any]:
+    values = pc.ascii_lower(pc.ascii_trim_whitespace(texts))
+    short = pc.less_equal(pc.binary_length(values), _PLAIN_EMAIL_MAX)
+    return pc.and_(short, pc.match_substring_regex(values, _PLAIN_EMAIL)), values
+
+
+def _plain_moments(texts: Any) -> tuple[Any, Any]:
+    right = pc.match_substring_regex(texts, _PLAIN_MOMENT)
+    values = pc.replace_substring(pc.replace_substring(texts, "T", " "), "Z", "")
+    return right, values
+
+
+_PLAIN_BY_NORMALISER: Mapping[str, Plain | None] = {
+    "email": _plain_emails,
+    "name": _matching(_PLAIN_TEXT),
+    "text": _matching(_PLAIN_TEXT),
+    "phone": None,
+}
+_PLAIN_BY_TYPE: Mapping[str, Plain] = {
+    "integer": _matching(_PLAIN_INTEGER),
+    "float": _matching(_PLAIN_FLOAT),
+    "date": _matching(_PLAIN_DAY),
+    "timestamp": _plain_moments,
+}

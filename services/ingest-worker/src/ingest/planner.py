@@ -1,0 +1,119 @@
+"""An announced upload becomes chunks: claim it, find out what it is, cut it at record boundaries, tell the loaders."""
+
+import asyncio
+from collections.abc import Iterator
+
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import KafkaError
+from obstore.store import ObjectStore
+from pydantic import ValidationError
+
+from common.datasets import Dataset, Datasets
+from common.errors import Permanent, Transient
+from common.events import ChunkPlanned, UploadReceived
+from common.faultpoints import faultpoint
+from common.logs import get_logger
+from common.metrics import counter
+from common.topics import INGEST_CHUNKS
+from ingest.formats.layout import Layout
+from ingest.formats.records import Place, pieces
+from ingest.formats.sniff import SAMPLE_BYTES, Sample, sniff
+from ingest.manifest import FINISHED, Manifest, PlannedChunk, Upload
+from ingest.settings import Settings
+from ingest.source import ObjectRange
+
+_log = get_logger(__name__)
+_uploads = counter("bigdata_uploads_total", "Uploads planned, by what came of it", "outcome")
+
+
+class Planner:
+    def __init__(
+        self,
+        manifest: Manifest,
+        bucket: ObjectStore,
+        producer: AIOKafkaProducer,
+        datasets: Datasets,
+        settings: Settings,
+    ) -> None:
+        self._manifest, self._bucket, self._producer = manifest, bucket, producer
+        self._datasets, self._settings = datasets, settings
+
+    async def take(self, record: ConsumerRecord) -> None:
+        """Raises Transient: the same again later; Permanent: a dead letter. A file at fault is neither, it fails."""
+        event = _event(record)
+        log = _log.bind(upload_id=str(event.upload_id), dataset=event.dataset)
+        upload = await self._manifest.claim(event)
+        if upload.state == "planning":
+            try:
+                await self._plan(upload)
+            except Permanent as exc:
+                await self._manifest.fail(upload.upload_id, str(exc))
+                _uploads.labels("failed").inc()
+                log.warning("upload failed", reason=str(exc))
+                return
+            _uploads.labels("planned").inc()
+        elif upload.state == "duplicate":
+            _uploads.labels("duplicate").inc()
+        if upload.state not in FINISHED:
+            await self._announce(upload)
+        log.info("upload planned", state=upload.state, filename=event.filename, size=event.size)
+
+    async def _plan(self, upload: Upload) -> None:
+        dataset = self._datasets.get(upload.dataset)
+        if dataset is None:
+            raise Permanent(f"there is no dataset {upload.dataset}")
+        layout, chunks = await asyncio.to_thread(self._cut, upload, dataset)
+        faultpoint("ingest.planned")
+        await self._manifest.planned(upload, layout, chunks)
+
+    def _cut(self, upload: Upload, dataset: Dataset) -> tuple[Layout, list[PlannedChunk]]:
+        """Blocking: it reads the whole object once, to count its records and to find where they end."""
+        size = min(upload.size, SAMPLE_BYTES)
+        data = self._range(upload, 0, size).read(size)
+        sample = Sample(data, size == upload.size, upload.filename, upload.declared_format)
+        layout = sniff(sample, dataset)
+        if not layout.divisible:
+            return layout, [PlannedChunk(0, upload.size, layout.place, None)]
+        source = self._range(upload, layout.offset, upload.size)
+        return layout, list(_cuts(source, layout, self._settings.chunk_bytes))
+
+    def _range(self, upload: Upload, start: int, end: int) -> ObjectRange:
+        return ObjectRange(self._bucket, upload.object_key, start, end)
+
+    async def _announce(self, upload: Upload) -> None:
+        """Publish the chunks that no loader may know of. A second time does no harm: the manifest decides."""
+        chunk_nos = await self._manifest.chunks_to_announce(upload, self._settings.chunk_stalled_s)
+        try:
+            await asyncio.gather(*(self._publish(upload, chunk_no) for chunk_no in chunk_nos))
+        except (KafkaError, OSError) as exc:
+            await self._manifest.announcement_failed(upload, chunk_nos)
+            raise Transient(f"chunks cannot be announced: {exc!r}") from exc
+
+    async def _publish(self, upload: Upload, chunk_no: int) -> None:
+        event = ChunkPlanned(upload_id=upload.upload_id, generation=upload.generation, chunk_no=chunk_no)
+        key = f"{upload.upload_id}:{chunk_no}".encode()
+        await self._producer.send_and_wait(INGEST_CHUNKS.name, event.encoded(), key)
+
+
+def _event(record: ConsumerRecord) -> UploadReceived:
+    try:
+        return UploadReceived.model_validate_json(record.value or b"")
+    except ValidationError as exc:
+        fault = exc.errors(include_url=False, include_input=False)[0]
+        raise Permanent(f"not an UploadReceived: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+
+
+def _cuts(source: ObjectRange, layout: Layout, chunk_bytes: int) -> Iterator[PlannedChunk]:
+    """Chunks of at least `chunk_bytes`, cut where a record ends."""
+    begin: Place = layout.place
+    rows = 0
+    end = begin.offset
+    for piece in pieces(source, layout.dialect, layout.place, at_most=chunk_bytes):
+        rows += len(piece)
+        end = piece.place.offset + piece.consumed
+        if end - begin.offset >= chunk_bytes:
+            yield PlannedChunk(begin.offset, end, begin, rows)
+            begin = Place(end, piece.place.line + piece.lines_consumed, begin.row + rows)
+            rows = 0
+    if rows:
+        yield PlannedChunk(begin.offset, end, begin, rows)

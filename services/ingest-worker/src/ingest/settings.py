@@ -1,0 +1,23 @@
+from typing import ClassVar
+
+from pydantic import Field
+
+from common.settings import BucketSettings, ClickHouseSettings, KafkaSettings, PostgresSettings
+
+
+class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettings):
+    config_section: ClassVar[str] = "ingest"
+
+    planner_group: str = Field("ingest-planner", min_length=1, description="consumer group; replicas share it")
+    loader_group: str = Field("ingest-loader", min_length=1, description="consumer group; replicas share it")
+    chunk_bytes: int = Field(32 << 20, ge=1 << 16, le=1 << 30, description="about the size of one chunk of a file")
+    chunk_attempts_max: int = Field(3, ge=1, le=100, description="times a chunk may stop its loader; then it fails")
+    chunk_stalled_s: float = Field(300, gt=0, le=86_400, description="silence before a chunk is announced again")
+    # One handler call may last as long as one undivided file takes; a member silent for longer is thrown out.
+    poll_interval_max_s: int = Field(3600, ge=60, le=86_400, description="longest load of one chunk")
+    watch_s: float = Field(2, gt=0, le=3600, description="between two looks at the bucket's new objects")
+    sweep_s: float = Field(600, gt=0, le=86_400, description="between two looks at all of the bucket's objects")
+    reannounce_after_s: float = Field(15, gt=0, le=86_400, description="age of an unfinished upload to announce again")
+    retry_first_s: float = Field(0.2, gt=0, le=10, description="pause after a first failure; doubles")
+    retry_max_s: float = Field(10, gt=0, le=60, description="longest pause between two tries of one message")
+    stalled_s: float = Field(120, ge=5, le=7200, description="without progress for so long, /healthz fails")

@@ -1,0 +1,98 @@
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from aiokafka import AIOKafkaProducer
+from clickhouse_connect.driver.asyncclient import AsyncClient
+from faststream.kafka import KafkaBroker
+from faststream.kafka.subscriber.usecase import DefaultSubscriber
+
+from common.bucket import open_bucket
+from common.clickhouse import open_clickhouse
+from common.clock import SystemClock
+from common.datasets import load_datasets
+from common.dead_letter import bury
+from common.health import open_ops_port
+from common.kafka import consumer_broker, open_producer
+from common.lifecycle import forever, in_background
+from common.postgres import open_postgres
+from common.progress import Progress
+from common.topics import INGEST_CHUNKS, INGEST_DEAD, INGEST_UPLOADS
+from ingest.bucket_watch import BucketWatch
+from ingest.chunks import ChunkLoader
+from ingest.intake import Intake, subscribe
+from ingest.manifest import Manifest
+from ingest.planner import Planner
+from ingest.settings import Settings
+
+# Between stopping the intake and the process being gone, the producer and the pools close.
+_CLOSE_S = 5
+_LOOK_S = 5
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one ingest process owns."""
+
+    settings: Settings
+    manifest: Manifest
+    clickhouse: AsyncClient
+    producer: AIOKafkaProducer
+    watch: BucketWatch
+    broker: KafkaBroker
+    progress: tuple[tuple[Progress, DefaultSubscriber], ...]
+
+    async def ask_clickhouse(self) -> None:
+        await self.clickhouse.query("SELECT 1")
+
+    async def ask_kafka(self) -> None:
+        await self.producer.client.fetch_all_metadata()
+
+    async def look_at_progress(self) -> None:
+        """Raises while the broker is away; that is not progress either."""
+        for progress, subscriber in self.progress:
+            if subscriber.consumer is not None:
+                await progress.look(subscriber.consumer)
+
+    async def check_progress(self) -> None:
+        for progress, _ in self.progress:
+            await progress.check()
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
+    """Everything running. Fails at once when a dependency is away: whoever started the process starts it again."""
+    datasets = load_datasets(settings.datasets_folder)
+    clock = SystemClock()
+    async with AsyncExitStack() as closing:
+        manifest = Manifest(await closing.enter_async_context(open_postgres(settings)))
+        clickhouse = await closing.enter_async_context(open_clickhouse(settings))
+        producer = await closing.enter_async_context(open_producer(settings))
+        bucket = open_bucket(settings)
+        broker = consumer_broker(settings, graceful_s=max(1, settings.shutdown_s - _CLOSE_S))
+        dead = partial(bury, producer, INGEST_DEAD)
+        planning, loading = Progress(clock, settings.stalled_s), Progress(clock, settings.stalled_s)
+        planner = Planner(manifest, bucket, producer, datasets, settings)
+        loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, moved=loading.moved)
+        plans = Intake(planner.take, dead, planning, settings)
+        loads = Intake(loader.take, dead, loading, settings)
+        progress = (
+            (planning, subscribe(broker, INGEST_UPLOADS, settings.planner_group, plans, settings)),
+            (loading, subscribe(broker, INGEST_CHUNKS, settings.loader_group, loads, settings)),
+        )
+        watch = BucketWatch(manifest, bucket, producer, datasets, clock, settings)
+        worker = Worker(settings, manifest, clickhouse, producer, watch, broker, progress)
+        checks = {"postgres": manifest.ask, "clickhouse": worker.ask_clickhouse, "kafka": worker.ask_kafka}
+        await closing.enter_async_context(open_ops_port(settings, checks, alive=worker.check_progress))
+        await closing.enter_async_context(
+            in_background(
+                forever("bucket watch", watch.look_at_recent, pause_s=settings.watch_s),
+                forever("bucket sweep", watch.look_at_all, pause_s=settings.sweep_s),
+                forever("progress", worker.look_at_progress, pause_s=_LOOK_S),
+            )
+        )
+        # Intake last: it is the first thing to stop.
+        closing.push_async_callback(broker.stop)
+        await broker.start()
+        yield worker
