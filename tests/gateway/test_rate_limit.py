@@ -23,13 +23,13 @@ class _FakeRedis:
         self.admit = True
 
     def register_script(self, _source: str) -> Any:
-        async def run(keys: list[str], args: list[int]) -> list[int]:
+        async def run(keys: list[str], args: list[int]) -> bytes:
             self.calls.append(keys)
             if self.silent:
                 await asyncio.Event().wait()
             if self.fault is not None:
                 raise self.fault
-            return [value for _ in args for value in ((1, 1, 0, 1000) if self.admit else (0, 600, 0, 1000))]
+            return b" ".join((b"1 1 0 1000" if self.admit else b"0 600 0 1000") for _ in args)
 
         return run
 

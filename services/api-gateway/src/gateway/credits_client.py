@@ -158,7 +158,7 @@ class CreditsClient:
     async def _urgent(self, operation: Reserve | Extend | OpenAccount | Grant | SetBalance | Refund) -> Outcome:
         self._breaker.admit()
         try:
-            async with asyncio.timeout(self._timeout_s * 2):
+            async with asyncio.timeout(self._timeout_s):
                 return _outcome_of(await self._merging.submit(operation.model_dump_json().encode()))
         except TimeoutError:
             raise Unavailable("Credits are not answering, try again shortly") from None

@@ -54,7 +54,7 @@ _LUA = """
         answer[#answer + 1] = previous
         answer[#answer + 1] = elapsed
     end
-    return answer
+    return table.concat(answer, ' ')  -- one text: a list of numbers takes ten times as long to read
 """
 
 
@@ -198,11 +198,12 @@ class RateLimit:
             raise _Alone
         try:
             async with asyncio.timeout(self._deadline_s):
-                flat = await self._script(keys=[key for key, _ in wanted], args=[limit for _, limit in wanted])
+                text: bytes = await self._script(keys=[key for key, _ in wanted], args=[limit for _, limit in wanted])
         except (RedisError, OSError, TimeoutError) as exc:
             self._alone_until = self._clock.monotonic() + _ALONE_S
             _log.warning("redis does not answer, limiting alone", fault=repr(exc), pause_s=_ALONE_S)
             raise _Alone from exc
+        flat = [int(figure) for figure in text.split()]
         return [
             Decision(limit, bool(flat[i]), flat[i + 1], flat[i + 2], flat[i + 3])
             for i, (_, limit) in zip(range(0, len(flat), 4), wanted, strict=True)
