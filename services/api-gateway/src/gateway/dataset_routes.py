@@ -22,7 +22,7 @@ from gateway.wiring import Gateway, gateway_of
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 Asking = Annotated[Caller, Depends(caller_with("query"))]
 
-_FRESHNESS = "SELECT dataset, version, loaded_at FROM ingest.dataset_freshness"
+_FRESHNESS = "SELECT dataset, version, fresh_at FROM ingest.dataset_freshness"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ async def _rows(dataset: Dataset, gateway: Gateway) -> int:
 async def _freshness(postgres: Pool) -> dict[str, Freshness]:
     async with published("The state of datasets"):
         rows = await postgres.fetch(_FRESHNESS)
-    return {row["dataset"]: Freshness(row["version"], row["loaded_at"]) for row in rows}
+    return {row["dataset"]: Freshness(row["version"], row["fresh_at"]) for row in rows}
 
 
 def _document(dataset: Dataset, fresh: Freshness) -> dict[str, Any]:

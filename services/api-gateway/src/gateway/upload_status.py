@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,10 @@ from common.postgres import Pool
 from gateway.published_views import published
 from gateway.roles import ADMIN_READERS, Caller
 
-_ONE = "SELECT * FROM ingest.upload_status WHERE upload_id = $1"
+_ONE = "SELECT *, now() AS now FROM ingest.upload_status WHERE upload_id = $1"
 
 _LIST = """
-    SELECT * FROM ingest.upload_status
+    SELECT *, now() AS now FROM ingest.upload_status
      WHERE ($1::uuid IS NULL OR sender = $1) AND ($2::uuid IS NULL OR upload_id < $2)
      ORDER BY upload_id DESC LIMIT $3
 """
@@ -29,9 +30,16 @@ _LIST = """
 # The same content is loaded once; what failed or was undone may come again.
 _SAME_CONTENT = """
     SELECT upload_id FROM ingest.upload_status
-     WHERE dataset = $1 AND sha256 = $2 AND upload_id <> $3 AND state NOT IN ('failed', 'undone')
+     WHERE dataset = $1 AND sha256 = $2 AND upload_id <> $3 AND duplicate_of IS NULL
+       AND state NOT IN ('failed', 'undone')
      ORDER BY upload_id LIMIT 1
 """
+
+
+@dataclass(frozen=True)
+class Rejects:
+    upload_id: UUID
+    generation: int
 
 
 async def status_of(upload_id: UUID, caller: Caller, postgres: Pool, bucket: ObjectStore) -> dict[str, Any]:
@@ -44,6 +52,17 @@ async def status_of(upload_id: UUID, caller: Caller, postgres: Pool, bucket: Obj
     event = await _announced(upload_id, bucket)
     _require_own(event.sender, caller)
     return _received(event)
+
+
+async def rejects_of(upload_id: UUID, caller: Caller, postgres: Pool, bucket: ObjectStore) -> Rejects:
+    """Which rejected rows are this upload's: of its latest load; of the first upload, if it is a duplicate."""
+    async with published("The state of uploads"):
+        row = await postgres.fetchrow(_ONE, upload_id)
+    if row is None:
+        _require_own((await _announced(upload_id, bucket)).sender, caller)
+        return Rejects(upload_id, 1)
+    _require_own(row["sender"], caller)
+    return Rejects(row["duplicate_of"] or upload_id, row["generation"])
 
 
 async def list_uploads(caller: Caller, postgres: Pool, *, before: UUID | None, limit: int) -> list[dict[str, Any]]:
@@ -80,7 +99,6 @@ def _require_own(sender: UUID | None, caller: Caller) -> None:
 
 
 def _document(row: asyncpg.Record) -> dict[str, Any]:
-    finished: datetime | None = row["finished_at"]
     return {
         "upload_id": row["upload_id"],
         "dataset": row["dataset"],
@@ -89,18 +107,29 @@ def _document(row: asyncpg.Record) -> dict[str, Any]:
         "sha256": row["sha256"],
         "size": row["size"],
         "bytes_done": row["bytes_done"],
-        "rows": {
-            "total": row["rows_total"],
-            "accepted": row["rows_accepted"],
-            "rejected": row["rows_rejected"],
-        },
+        "rows": {"total": row["rows_total"], "accepted": row["rows_accepted"], "rejected": row["rows_rejected"]},
         "chunks": {"done": row["chunks_done"], "total": row["chunks_total"]},
-        "rows_per_second": row["rows_per_second"],
-        "eta_seconds": row["eta_seconds"],
+        **_pace(row),
         "error": row["error"],
+        "duplicate_of": row["duplicate_of"],
         "created_at": row["created_at"],
-        "finished_at": finished,
+        "finished_at": row["finished_at"],
     }
+
+
+def _pace(row: asyncpg.Record) -> dict[str, float | None]:
+    """Rows per second since loading began, and at the same pace of bytes, the seconds that are left."""
+    pace: dict[str, float | None] = {"rows_per_second": None, "eta_seconds": None}
+    if row["started_at"] is None:
+        return pace
+    elapsed = ((row["finished_at"] or row["now"]) - row["started_at"]).total_seconds()
+    if elapsed > 0:
+        pace["rows_per_second"] = round((row["rows_accepted"] + row["rows_rejected"]) / elapsed, 1)
+    if row["finished_at"] is not None:
+        pace["eta_seconds"] = 0
+    elif row["bytes_done"]:
+        pace["eta_seconds"] = round(elapsed / row["bytes_done"] * (row["size"] - row["bytes_done"]), 1)
+    return pace
 
 
 def _received(event: UploadReceived) -> dict[str, Any]:
@@ -117,6 +146,7 @@ def _received(event: UploadReceived) -> dict[str, Any]:
         "rows_per_second": None,
         "eta_seconds": None,
         "error": None,
+        "duplicate_of": None,
         "created_at": event.received_at.astimezone(UTC),
         "finished_at": None,
     }

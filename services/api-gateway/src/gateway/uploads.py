@@ -31,7 +31,7 @@ from gateway.audit_trail import trail_of
 from gateway.query_plan import dataset_named
 from gateway.roles import Caller
 from gateway.upload_body import Arriving, shown_name
-from gateway.upload_status import list_uploads, same_content, status_of
+from gateway.upload_status import list_uploads, rejects_of, same_content, status_of
 from gateway.wiring import Gateway, gateway_of
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
@@ -161,7 +161,8 @@ async def get_upload(request: Request, caller: Sender, upload_id: UUID) -> Respo
 _CELL = "if(match({0}, '^[=+@\\t\\r-]'), concat('''', {0}), {0}) AS {0}"
 _REJECTS = """
     SELECT chunk_no, row_no, line, {column}, {reason}, {raw}, ts
-      FROM quarantine WHERE upload_id = {{upload:String}} ORDER BY chunk_no, row_no
+      FROM quarantine
+     WHERE upload_id = {{upload:String}} AND generation = {{generation:UInt32}} ORDER BY row_no
 """
 _REJECT_FORMATS = {
     "ndjson": ("JSONEachRow", "application/x-ndjson"),
@@ -180,10 +181,11 @@ async def get_rejects(
     gateway = gateway_of(request)
     if format not in _REJECT_FORMATS:
         raise UnsupportedFormat(f"format is one of {', '.join(_REJECT_FORMATS)}")
-    await status_of(upload_id, caller, gateway.postgres, gateway.bucket)
+    rejects = await rejects_of(upload_id, caller, gateway.postgres, gateway.bucket)
     form, media_type = _REJECT_FORMATS[format]
     cells = {name: _CELL.format(name) if format == "csv" else name for name in ("column", "reason", "raw")}
-    pieces = gateway.warehouse.stream(_REJECTS.format(**cells), {"upload": str(upload_id)}, form)
+    bound = {"upload": str(rejects.upload_id), "generation": rejects.generation}
+    pieces = gateway.warehouse.stream(_REJECTS.format(**cells), bound, form)
     # The first piece is awaited here, so that a fault of ClickHouse still is a status.
     first = await anext(pieces, b"")
     return StreamingResponse(_chained(first, pieces), media_type=media_type)
