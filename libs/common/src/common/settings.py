@@ -71,6 +71,11 @@ class KafkaSettings(ProcessSettings):
     kafka_sasl_user: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = None
+    # A process that was killed takes its place in the group again at once instead of waiting out the session of its
+    # predecessor. noida-db, the local broker, never ends that session: there a killed consumer stops its group.
+    kafka_instance_id: str | None = Field(
+        None, min_length=1, description="unique and lasting name of this process in its groups"
+    )
 
 
 class BucketSettings(ProcessSettings):

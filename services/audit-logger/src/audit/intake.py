@@ -67,6 +67,7 @@ def subscribe(broker: KafkaBroker, intake: Intake, settings: Settings) -> BatchS
     subscriber: BatchSubscriber = broker.subscriber(
         AUDIT_REQUESTS.name,
         group_id=settings.audit_group,
+        group_instance_id=settings.kafka_instance_id,
         batch=True,
         max_records=settings.batch_rows_max,
         batch_timeout_ms=settings.batch_ms_max,
