@@ -21,16 +21,20 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class JsonBody(Generic[M]):
-    def __init__(self, model: type[M], bytes_max: int) -> None:
+    def __init__(self, model: type[M], bytes_max: int | None) -> None:
         self.model = model
         self._bytes_max = bytes_max
 
     async def __call__(self, request: Request) -> M:
-        return parse_body(self.model, await read_limited(request, self._bytes_max))
+        bytes_max: int = self._bytes_max or getattr(request.app.state, "body_bytes_max", BODY_BYTES_MAX)
+        return parse_body(self.model, await read_limited(request, bytes_max))
 
 
-def json_body(model: type[BaseModel], *, bytes_max: int = BODY_BYTES_MAX) -> Any:
-    """The dependency; raises MalformedJson, InvalidRequest, TooLarge, UnsupportedFormat."""
+def json_body(model: type[BaseModel], *, bytes_max: int | None = None) -> Any:
+    """The dependency; raises MalformedJson, InvalidRequest, TooLarge, UnsupportedFormat.
+
+    The limit is its own, else `app.state.body_bytes_max`, else 1 MiB.
+    """
     return Depends(JsonBody(model, bytes_max))
 
 

@@ -4,6 +4,7 @@ aiokafka alone would use acks=1, no idempotence, offset reset latest and automat
 acknowledge before the work is done, and would raise on a header that is not UTF-8 and so skip the record.
 """
 
+import asyncio
 import dataclasses
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -12,23 +13,31 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.helpers import create_ssl_context
 from faststream.kafka import KafkaBroker
 from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from common import topics
+from common.lifecycle import in_background
+from common.logs import get_logger
 from common.settings import KafkaSettings
 
+_log = get_logger(__name__)
+_CONNECT_AGAIN_S = 1.0
 # FastStream copies these from whatever a client sent; nothing here answers by header.
 _NEVER_COPIED = frozenset({"reply_to", "correlation_id", "content-type"})
 _SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 
 
 @asynccontextmanager
-async def open_producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """An idempotent producer; stopping it flushes what was accepted."""
+async def open_producer(settings: KafkaSettings, *, required: bool = True) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer; stopping it flushes what was accepted.
+
+    One that is not required connects in the background, for as long as it takes: its process starts without Kafka,
+    and a send waits meanwhile. Bound such a wait by a deadline.
+    """
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_brokers,
         acks="all",
@@ -39,10 +48,25 @@ async def open_producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProduc
         **_client_security(settings),
     )
     try:
-        await producer.start()
-        yield producer
+        if required:
+            await producer.start()
+            yield producer
+        else:
+            async with in_background(_connect(producer)):
+                yield producer
     finally:
         await producer.stop()
+
+
+async def _connect(producer: AIOKafkaProducer) -> None:
+    while True:
+        try:
+            await producer.start()
+        except KafkaError as exc:
+            _log.warning("kafka does not answer, trying again", fault=str(exc), pause_s=_CONNECT_AGAIN_S)
+            await asyncio.sleep(_CONNECT_AGAIN_S)
+            continue
+        return
 
 
 def consumer_broker(settings: KafkaSettings, *, graceful_s: float) -> KafkaBroker:

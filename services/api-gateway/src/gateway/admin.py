@@ -234,11 +234,13 @@ class Stats(BaseModel):
     error_rate: float = Field(description="share of today's requests")
     p50_ms: float | None
     p95_ms: float | None
+    records_total: int | None
+    ingested_today: int
     daily_usage: list[Day]
 
 
 @router.get("/stats", response_model=Stats)
 async def stats(_: Reader, gateway: Running) -> Response:
     """Figures of today and of the last 30 days, in UTC."""
-    figures = await dashboard(gateway.postgres)
+    figures = await dashboard(gateway.postgres, gateway.warehouse, gateway.datasets)
     return one({**figures, "daily_usage": [public(day) for day in figures["daily_usage"]]})

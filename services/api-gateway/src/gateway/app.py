@@ -47,5 +47,6 @@ def served_app(gateway: Gateway) -> ASGIApp:
     """The app inside its outermost layers, which also cover what the framework itself answers with 500."""
     app = create_app()
     app.state.gateway = gateway
+    app.state.body_bytes_max = gateway.settings.body_bytes_max
     audited = AuditTrail(RequestIds(app), gateway.spool, gateway.clock)
     return Probes(audited, ops_app(health.readiness(gateway)))

@@ -1,8 +1,12 @@
 """Figures for the dashboard, from what credits, audit and ingest publish."""
 
+import asyncio
 from typing import Any
 
+from common.datasets import Datasets
+from common.errors import ClientError
 from common.postgres import Pool, outage_is_unavailable
+from gateway.warehouse import Warehouse
 
 LOW_CREDITS_MC = 10_000
 _DAYS = 30
@@ -19,6 +23,9 @@ _TOTALS = """
            coalesce(sum(t.requests) FILTER (WHERE t.day = today.day), 0)::bigint AS today_requests,
            coalesce(sum(t.errors) FILTER (WHERE t.day = today.day)::float8
                     / nullif(sum(t.requests) FILTER (WHERE t.day = today.day), 0), 0)::float8 AS error_rate,
+           (SELECT coalesce(sum(rows_accepted), 0)::bigint FROM ingest.upload_status
+             WHERE duplicate_of IS NULL
+               AND finished_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS ingested_today,
            (SELECT p50_ms FROM audit.latency_by_day AS l WHERE l.day = min(today.day)) AS p50_ms,
            (SELECT p95_ms FROM audit.latency_by_day AS l WHERE l.day = min(today.day)) AS p95_ms
       FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS day) AS today LEFT JOIN audit.totals_by_day AS t ON true
@@ -36,10 +43,18 @@ _DAILY = """
 """
 
 
-async def dashboard(postgres: Pool) -> dict[str, Any]:
+async def dashboard(postgres: Pool, warehouse: Warehouse, datasets: Datasets) -> dict[str, Any]:
     """Today and the last 30 days in UTC, days without requests included. Behind by what is still on its way."""
     async with outage_is_unavailable("The statistics"):
         totals = await postgres.fetchrow(_TOTALS, LOW_CREDITS_MC, _DAYS)
         daily = await postgres.fetch(_DAILY, _DAYS)
     assert totals is not None  # noqa: S101 - an aggregate always answers a row
-    return {**totals, "daily_usage": daily}
+    return {**totals, "records_total": await _records(warehouse, datasets), "daily_usage": daily}
+
+
+async def _records(warehouse: Warehouse, datasets: Datasets) -> int | None:
+    """Rows of all datasets; None while ClickHouse cannot say: the other figures are worth showing."""
+    try:
+        return sum(await asyncio.gather(*map(warehouse.count, datasets)))
+    except ClientError:
+        return None

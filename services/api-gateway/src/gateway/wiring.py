@@ -56,7 +56,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         postgres = await closing.enter_async_context(open_postgres(settings))
         redis = await closing.enter_async_context(open_redis(settings))
         warehouse = await closing.enter_async_context(open_warehouse(settings))
-        producer = await closing.enter_async_context(open_producer(settings))
+        producer = await closing.enter_async_context(open_producer(settings, required=False))
         credits_client = await closing.enter_async_context(open_credits(settings))
         # After what it sends to: closing it drains it.
         spool = await closing.enter_async_context(open_spool(settings, credits_client, producer, clock))
