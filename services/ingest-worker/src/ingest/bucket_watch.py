@@ -26,6 +26,7 @@ from common.topics import INGEST_UPLOADS
 from ingest.manifest import Manifest
 from ingest.settings import Settings
 
+
 class Meta(TypedDict):
     """What a listing says of an object; obstore's own type exists for type checkers only."""
 
