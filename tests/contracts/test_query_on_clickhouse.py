@@ -249,7 +249,7 @@ async def test_leaving_stops_the_query_on_the_server(servers: Stack, reader: Rea
             found = await admin.query(
                 "SELECT count() FROM system.processes WHERE query LIKE '%slow%' AND query NOT LIKE '%processes%'"
             )
-            return int(found.first_row[0])
+            return int(found.result_rows[0][0])
 
         async def stopped() -> bool:
             return not await running()
