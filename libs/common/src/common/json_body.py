@@ -26,7 +26,9 @@ class JsonBody(Generic[M]):
         self._bytes_max = bytes_max
 
     async def __call__(self, request: Request) -> M:
-        bytes_max: int = self._bytes_max or getattr(request.app.state, "body_bytes_max", BODY_BYTES_MAX)
+        bytes_max = self._bytes_max
+        if bytes_max is None:
+            bytes_max = getattr(request.app.state, "body_bytes_max", BODY_BYTES_MAX)
         return parse_body(self.model, await read_limited(request, bytes_max))
 
 
