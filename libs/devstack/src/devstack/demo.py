@@ -28,6 +28,7 @@ _QUERIES: dict[str, dict[str, Any]] = {
         "range": {"time_hour": {"from": "2013-07-01T00:00:00Z", "to": "2013-07-31T23:59:59Z"}},
         "filters": {"dep_delay": {"gte": 300}},
         "select": ["time_hour", "carrier", "flight", "origin", "dest", "dep_delay"],
+        "sort": "dep_delay DESC",
         "limit": 3,
     },
     "fuzzy: first names that contain 'prath'": {
