@@ -38,7 +38,7 @@ async def open_producer(settings: KafkaSettings, *, required: bool = True) -> As
     One that is not required connects in the background, for as long as it takes: its process starts without Kafka,
     and a send waits meanwhile. Bound such a wait by a deadline.
     """
-    producer = AIOKafkaProducer(
+    producer = _Producer(
         bootstrap_servers=settings.kafka_brokers,
         acks="all",
         enable_idempotence=True,
@@ -56,6 +56,24 @@ async def open_producer(settings: KafkaSettings, *, required: bool = True) -> As
                 yield producer
     finally:
         await producer.stop()
+
+
+class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka publishes no types
+    """Sends wait for the first connection. The library's own would ask nobody for metadata, seven times a second."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._connected = asyncio.Event()
+
+    async def start(self) -> None:
+        await super().start()
+        self._connected.set()
+
+    async def send(self, *record: Any, **more: Any) -> "asyncio.Future[Any]":
+        if not self._connected.is_set():
+            await self._connected.wait()
+        sent: asyncio.Future[Any] = await super().send(*record, **more)
+        return sent
 
 
 async def _connect(producer: AIOKafkaProducer) -> None:

@@ -11,7 +11,7 @@ from common.logs import configure_logs, get_logger
 from common.migrations import migrate
 from common.settings import settings_or_exit
 from gateway.app import served_app
-from gateway.health import checks
+from gateway.health import readiness
 from gateway.settings import Settings
 from gateway.wiring import open_gateway
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 async def serve(settings: Settings) -> None:
-    async with open_gateway(settings) as gateway, open_ops_port(settings, checks(gateway)):
+    async with open_gateway(settings) as gateway, open_ops_port(settings, readiness(gateway)):
         _log.info("serving", host=settings.server_host, port=settings.server_port)
         await serve_until_stopped(QuietServer(_uvicorn(settings, served_app(gateway))))
 
