@@ -46,6 +46,7 @@ class RequestLog:
     def __init__(self, postgres: Pool, days: Days) -> None:
         self._postgres = postgres
         self._days = days
+        self._repeating = False
 
     async def write(self, entries: Sequence[Entry], next_offsets: Mapping[Place, int]) -> Written:
         """Raises Permanent when Postgres refuses the content of an entry, Transient for everything else it may say."""
@@ -53,7 +54,7 @@ class RequestLog:
         try:
             await self._days.ensure(map(day_of, once))
             async with self._postgres.acquire() as connection, connection.transaction():
-                new = await _insert(connection, once)
+                new = await self._insert(connection, once)
                 faultpoint("audit.copied")
                 await add_usage(connection, new)
                 await _remember(connection, next_offsets)
@@ -62,25 +63,32 @@ class RequestLog:
                 raise Permanent(f"refused by {exc.constraint_name}") from exc
             self._days.forget()
             raise Transient("a day has lost its partition") from exc
-        except (asyncpg.DataError, asyncpg.NotNullViolationError, ValueError, OverflowError) as exc:
+        except (asyncpg.DataError, asyncpg.NotNullViolationError) as exc:
             raise Permanent(f"refused by the log: {type(exc).__name__}") from exc
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
             raise Transient(f"the log cannot be written: {exc!r}") from exc
         faultpoint("audit.committed")
+        self._repeating = len(new) < len(once)
         return Written(len(new), len(entries) - len(new))
 
+    async def _insert(self, connection: Connection, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Repeats are rare and come in rows: COPY goes straight to the log unless the batch before had some."""
+        if self._repeating:
+            return await _insert_new(connection, entries)
+        try:
+            async with connection.transaction():
+                await _copy(connection, "request_log", entries, schema_name="audit")
+        except asyncpg.UniqueViolationError:
+            return await _insert_new(connection, entries)
+        return entries
 
-async def _insert(connection: Connection, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Returns those that were not there yet. Repeats are rare, so COPY goes straight to the log at first."""
-    try:
-        async with connection.transaction():
-            await _copy(connection, "request_log", entries, schema_name="audit")
-    except asyncpg.UniqueViolationError:
-        await connection.execute(_STAGE)
-        await _copy(connection, "staged", entries)
-        new = {row["event_id"] for row in await connection.fetch(_INSERT_NEW)}
-        return [entry for entry in entries if entry.event_id in new]
-    return entries
+
+async def _insert_new(connection: Connection, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Returns those that were not there yet."""
+    await connection.execute(_STAGE)
+    await _copy(connection, "staged", entries)
+    new = {row["event_id"] for row in await connection.fetch(_INSERT_NEW)}
+    return [entry for entry in entries if entry.event_id in new]
 
 
 async def _copy(connection: Connection, table: str, entries: Sequence[Entry], **where: Any) -> None:
