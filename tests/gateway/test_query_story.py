@@ -15,6 +15,7 @@ import pytest_asyncio
 from fastapi import FastAPI
 from starlette.types import Message
 
+from common import http
 from common.clock import SystemClock
 from common.credit_operations import Outcome
 from common.datasets import Dataset, Datasets
@@ -125,7 +126,9 @@ class Everything:
 
 
 @pytest.fixture
-def everything(tmp_path: Path) -> Everything:
+def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Everything:
+    # Drawing a traceback with all its variables for the terminal takes seconds.
+    monkeypatch.setattr(http, "_log", SimpleNamespace(error=lambda *_, **__: None))
     return Everything(tmp_path)
 
 

@@ -56,7 +56,7 @@ async def test_a_file_is_accepted_then_loaded_and_its_status_says_so(admin: http
 
 
 async def test_rejected_rows_come_back_with_their_place_and_reason(admin: httpx.AsyncClient) -> None:
-    sent = await send(admin, unique_csv("=cmd()@example.com,=1+1,x"), filename="rejects.csv")
+    sent = await send(admin, unique_csv("=cmd@example.com,=1+1,x"), filename="rejects.csv")
     status = await finished(admin, sent.json()["upload_id"])
     assert status["rows"]["rejected"] == 1
     lines = await admin.get(f"{sent.json()['status_url']}/rejects")
@@ -67,7 +67,7 @@ async def test_rejected_rows_come_back_with_their_place_and_reason(admin: httpx.
     assert "=1+1" in reject["raw"]
     table = (await admin.get(f"{sent.json()['status_url']}/rejects", params={"format": "csv"})).text
     assert table.splitlines()[0].replace('"', "").startswith("chunk_no,row_no,line,column,reason,raw")
-    assert "'=cmd()" in table  # a spreadsheet must not run it
+    assert "'=cmd@" in table  # a spreadsheet must not run it
     assert (await admin.get(f"{sent.json()['status_url']}/rejects", params={"format": "xls"})).status_code == 415
 
 
