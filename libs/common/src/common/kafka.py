@@ -20,6 +20,7 @@ from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from common import topics
+from common.idle_fetches import pace_idle_fetches
 from common.lifecycle import in_background
 from common.logs import get_logger
 from common.settings import KafkaSettings
@@ -92,6 +93,8 @@ def consumer_broker(settings: KafkaSettings, *, graceful_s: float) -> KafkaBroke
 
     `graceful_s` must exceed the longest handler: a handler that outlives it is cancelled and its offset stays.
     """
+    if settings.kafka_idle_pause_s:
+        pace_idle_fetches(settings.kafka_idle_pause_s)
     return KafkaBroker(
         settings.kafka_brokers.split(","),
         ack_policy=AckPolicy.MANUAL,

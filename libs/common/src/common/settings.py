@@ -71,6 +71,7 @@ class KafkaSettings(ProcessSettings):
     kafka_sasl_user: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_file: Path | None = None
+    kafka_idle_pause_s: float = Field(0, ge=0, le=1, description="for brokers that do not wait for data; 0 for Kafka")
     # A process that was killed takes its place in the group again at once instead of waiting out the session of its
     # predecessor. noida-db, the local broker, never ends that session: there a killed consumer stops its group.
     kafka_instance_id: str | None = Field(
