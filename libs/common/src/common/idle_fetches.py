@@ -1,7 +1,7 @@
 """For brokers that answer an empty fetch at once instead of waiting for data, as the local stack's does.
 
-Against one of those every idle consumer asks a thousand times a second, and three of them keep a core busy. Apache Kafka
-waits by itself: there `kafka_idle_pause_s` stays 0 and nothing here runs.
+Against one of those every idle consumer asks a thousand times a second, and three of them keep a core busy. Apache
+Kafka waits by itself: there `kafka_idle_pause_s` stays 0 and nothing here runs.
 """
 
 import asyncio
