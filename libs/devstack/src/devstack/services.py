@@ -114,14 +114,23 @@ def _credits(site: Site, _: str) -> dict[str, str]:
 
 def _ingest(site: Site, name: str) -> dict[str, str]:
     return {
+        **_place_in_group(name, "ingest-worker"),
         **clickhouse.environment(site, "ingest"),
         **_spool(site, name),
         "BUCKET_URL": bucket.url(site),
     }
 
 
-def _audit(_: Site, __: str) -> dict[str, str]:
-    return {}
+def _audit(_: Site, name: str) -> dict[str, str]:
+    return _place_in_group(name, "audit-logger")
+
+
+def _place_in_group(name: str, first: str) -> dict[str, str]:
+    """This broker never evicts a killed member: a fixed id lets its restart take the place over at once.
+
+    Further copies stay dynamic, so that they leave the group when they stop.
+    """
+    return {"KAFKA_INSTANCE_ID": name} if name == first else {}
 
 
 async def _prepare(service: Service, name: str, migrates: bool, site: Site) -> None:  # noqa: FBT001 - bound by partial

@@ -78,6 +78,7 @@ def subscribe(broker: KafkaBroker, topic: Topic, group: str, intake: Intake, set
     subscriber: DefaultSubscriber = broker.subscriber(
         topic.name,
         group_id=group,
+        group_instance_id=settings.kafka_instance_id,
         auto_offset_reset="earliest",
         max_poll_interval_ms=settings.poll_interval_max_s * 1000,
         decoder=_whole,
