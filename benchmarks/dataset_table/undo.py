@@ -1,0 +1,76 @@
+"""Undo of one upload among ten, what a reader sees at every step, and the same file loaded again."""
+
+# Every name and value in the SQL is a literal of these files.
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from benchmarks.dataset_table import tables as sql
+from benchmarks.dataset_table.bench import ABSENT, UNDONE, Bench, check_rows
+
+
+def _delete(table: str) -> str:
+    # Waits until it is done. Rows that are inserted later are not deleted: the upload's loaders must have ended.
+    return f"ALTER TABLE {table} DELETE WHERE upload_id = '{sql.upload_id(UNDONE)}' SETTINGS mutations_sync = 1"
+
+
+# The order matters: restored rows are older than those of the upload, and a merge would fold them into these.
+_STEPS: Mapping[str, str] = {
+    "delete from the current table": _delete("people"),
+    "restore what it had replaced": sql.restore("people", "people_history", f"'{sql.upload_id(UNDONE)}'"),
+    "delete from the history": _delete("people_history"),
+}
+
+
+def undo(bench: Bench, state: str) -> None:
+    """On A, and on B and C, whose steps are the same: what differs is which table readers read meanwhile."""
+    excluded = sql.every_version("every", ABSENT)
+    bench.found(f"rows, undo {state}, A, upload excluded", bench.differences(excluded.newest, "truth_without"))
+    bench.note(f"undo {state}, s", "A", _seconds(bench, _delete("every")))
+    everything = sql.every_version("every")
+    bench.found(f"rows, undo {state}, A, done", bench.differences(everything.newest, "truth_without"))
+    repairing = sql.every_version("people_history", ABSENT)
+    total = 0.0
+    for step, statement in _STEPS.items():
+        seconds = _seconds(bench, statement)
+        total += seconds
+        bench.note(f"undo {state}: {step}, s", "C", seconds)
+        plainly_read = bench.differences("people FINAL", "truth_without")
+        bench.note(f"undo {state}: {step}, rows wrong after it for readers of the current table", "B", plainly_read)
+        unseen = bench.differences(repairing.newest, "truth_without")
+        bench.found(f"rows, undo {state}, C, readers of the history after: {step}", unseen)
+    bench.note(f"undo {state}, s", "C", total)
+    bench.found(f"rows, undo {state}, C, done", bench.differences("people FINAL", "truth_without"))
+
+
+def reload_upload(bench: Bench) -> None:
+    """The same file again. Its first tokens are still remembered, so they must not be used again."""
+    _reload(bench, generation=1)
+    let_through = bench.differences("people FINAL", "truth_without")
+    bench.note("rows of a reload that the old tokens let through", "C", let_through)
+    _reload(bench, generation=2)
+    check_rows(bench, "the same file again")
+
+
+def die_and_repeat(bench: Bench) -> None:
+    """A worker that dies behind any step starts again from the first: nothing may change by that."""
+    steps = list(_STEPS.values())
+    for done in range(1, len(steps) + 1):
+        bench.load("people_history", UNDONE, generation=10 + done)
+        for statement in (*steps[:done], *steps):
+            bench.run(statement)
+        found = bench.differences("people FINAL", "truth_without")
+        bench.found(f"rows, undo by a worker that died behind step {done}, C", found)
+
+
+def _reload(bench: Bench, generation: int) -> None:
+    for table in ("every", "people_history"):
+        bench.load(table, UNDONE, generation)
+
+
+def _seconds(bench: Bench, statement: str) -> float:
+    began = time.perf_counter()
+    bench.run(statement)
+    return time.perf_counter() - began
