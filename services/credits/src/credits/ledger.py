@@ -63,7 +63,7 @@ class Ledger:
         try:
             return [_outcome(record) for record in await self._transaction(rows)]
         except asyncpg.PostgresError as exc:
-            _log.exception("the ledger refused a batch", operations=len(rows))
+            _log.error("the ledger refused a batch", operations=len(rows), fault=f"{type(exc).__name__}: {exc}")
             if len(rows) == 1:
                 return [exc]
         half = len(rows) // 2
@@ -111,15 +111,17 @@ class Ledger:
 
     @contextlib.asynccontextmanager
     async def _unless_broken(self) -> AsyncIterator[None]:
-        """After an outage or a cancellation the connection's state is unknown: the next batch takes a fresh one."""
+        """Only the server's own refusal says that nothing happened. After all else the next batch connects anew."""
         try:
             yield
-        except OUTAGES as exc:
+        except BaseException as exc:
+            refused = isinstance(exc, asyncpg.PostgresError) and not isinstance(exc, OUTAGES)
+            if refused and self._connection is not None and not self._connection.is_closed():
+                raise
             self.drop()
+            if not isinstance(exc, Exception):
+                raise
             raise Unavailable("The ledger is not available, try again shortly") from exc
-        except asyncio.CancelledError:
-            self.drop()
-            raise
 
     def drop(self) -> None:
         """At once: closing in good order waits for ever against a frozen server."""
