@@ -208,6 +208,8 @@ def each(column: str, values: list[Any]) -> list[tuple[str, Any]]:
         *each("city", [{"is_null": "yes"}, {"is_null": 1}, {"prefix": 5}, {"contains": None}]),
         ("tags", {"a": 1}),
         ("age", list(range(10_001))),
+        ("city", ["'" * 1000] * 62),
+        ("city", [f"{number:08d}" for number in range(10_001)]),
     ],
 )
 def test_a_value_that_the_column_cannot_hold_is_refused(column: str, value: Any) -> None:
@@ -259,6 +261,8 @@ def test_a_price_by_rows_read_holds_the_maximum_and_limits_the_reading() -> None
     planned = plan({"per_query": 1, "per_million_rows_read": 1, "per_query_max": 11})
     assert (planned.price_cap, planned.settings["max_rows_to_read"]) == (11_000, 10_000_000)
     assert planned.counts_rows_read
+    cheap = plan({"per_query": 0, "per_million_rows_read": 0.001, "per_query_max": 1000})
+    assert cheap.settings["max_rows_to_read"] == 10_000_000_000  # what the profile allows
 
 
 JSON = st.recursive(

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, ProgrammingError
 
 from common.datasets import Dataset, Datasets
 from common.errors import QueryTimeout, QueryTooExpensive, Unavailable
@@ -175,6 +175,7 @@ async def test_limits_and_the_query_id_travel_with_the_query() -> None:
         (DatabaseError("too many queries", code=202), Unavailable),
         (OperationalError("connection refused"), Unavailable),
         (ConnectionRefusedError(), Unavailable),
+        (ProgrammingError("Setting x is unknown or readonly"), WarehouseFault),
         (DatabaseError("SELECT secret FROM x: syntax error", code=62), WarehouseFault),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Annotated
 
@@ -21,8 +22,11 @@ from gateway.query_plan import plan_query
 from gateway.query_repeat import IdempotencyKey, earlier_answer, idempotency_key, own_key
 from gateway.query_request import QueryRequest
 from gateway.roles import Caller
+from gateway.settings import Settings
 from gateway.wiring import Gateway, gateway_of
 
+# From the end of a query to its capture: the spool sends within 100 ms, unless credits are away for a moment.
+_SETTLING_S = 30
 router = APIRouter(tags=["query"])
 router.include_router(query_receipts.router)
 
@@ -66,7 +70,7 @@ async def run_query(ask: QueryRequest, key: IdempotencyKey | None, caller: Calle
 async def _reserve(run: Run, key: IdempotencyKey | None, gateway: Gateway, trail: Trail) -> Outcome:
     """The charge that gates the query. The hold of another id belongs to an earlier request with the same key."""
     trail.hold = run.query_id  # before asking: an outcome that never arrives may have opened it
-    user_id, cap, ttl_s = run.caller.user_id, run.plan.price_cap, gateway.settings.hold_ttl_s
+    user_id, cap, ttl_s = run.caller.user_id, run.plan.price_cap, _hold_s(gateway.settings)
     name, digest = (key.value, key.digest) if key else own_key(run.query_id)
     try:
         outcome = await gateway.credits.reserve(user_id, run.query_id, cap, ttl_s, name, digest)
@@ -76,6 +80,11 @@ async def _reserve(run: Run, key: IdempotencyKey | None, gateway: Gateway, trail
     if outcome.hold_id != run.query_id:
         trail.hold = None
     return outcome
+
+
+def _hold_s(settings: Settings) -> int:
+    """A hold that ends before its query would make the query free."""
+    return max(settings.hold_ttl_s, math.ceil(settings.query_timeout_s) + _SETTLING_S)
 
 
 def _refuse_what_is_not_here_yet(request: Request) -> None:

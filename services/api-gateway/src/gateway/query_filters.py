@@ -13,6 +13,8 @@ from gateway.query_columns import BadValue, Field, part_of_value, whole_value
 from gateway.query_request import Range
 
 IN_VALUES_MAX = 10_000
+# ClickHouse takes a form field of 128 KiB (http_max_field_value_size), and a list travels as one.
+_IN_BYTES_MAX = 120 << 10
 _COMPARISONS: Mapping[str, str] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 # A row without a value is not equal to any: eq and ne together find every row.
 _EQUALITY: Mapping[str, str] = {
@@ -150,6 +152,8 @@ class Conditions:
         if len(values) > IN_VALUES_MAX:
             raise BadValue(f"expected at most {IN_VALUES_MAX} values")
         stored = [self._as_stored(column, value) for value in values]
+        if sum(_bytes_sent(value) for value in stored) > _IN_BYTES_MAX:
+            raise BadValue(f"expected at most {_IN_BYTES_MAX} bytes of values")
         # ClickHouse reads numbers in an array without quotes, everything else with them.
         bound = f"[{','.join(map(str, stored))}]" if column.kind in _BARE_IN_ARRAYS else stored
         return self._bind(f"Array({column.parameter})", bound)
@@ -184,3 +188,9 @@ class Conditions:
         if bound is None or self.fields[name].kind not in _KEY_KINDS:
             return False
         return bool(self.parameters[bound[1:].partition(":")[0]] != "")  # an empty text identifies nothing
+
+
+def _bytes_sent(value: object) -> int:
+    """With quotes, comma and escapes."""
+    text = str(value)
+    return len(text.encode()) + sum(map(text.count, "\\'`\t\n")) + len("'', ")

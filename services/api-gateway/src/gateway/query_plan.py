@@ -16,6 +16,8 @@ from gateway.query_filters import Conditions, Faults
 from gateway.query_request import QueryRequest
 
 SORTS_MAX = 10
+# The gateway's ClickHouse profile allows no more, and refuses a query that asks for it.
+_ROWS_READ_MAX = 10_000_000_000
 # Beside the declared columns only this one is in an answer unasked; row_no and upload_id are on request.
 _SHOWN_SYSTEM_COLUMN = "ingest_ts"
 
@@ -38,7 +40,7 @@ class QueryPlan:
     counts_rows_read: bool  # the price depends on them
 
     def price(self, rows: int, rows_read: int) -> int:
-        """What the answer costs, in millicredits. Never more than what was reserved."""
+        """What the answer costs, in millicredits, never more than was reserved. Rows read for the total are free."""
         return min(prices.price_of(self.price_list, rows=rows, rows_read=rows_read), self.price_cap)
 
 
@@ -145,5 +147,5 @@ def _limits(price: PriceList, cap: int, limit: int, timeout_s: float) -> dict[st
     if allowed.rows is not None and allowed.rows < limit:
         limits["max_result_rows"] = allowed.rows
     if allowed.rows_read is not None:
-        limits["max_rows_to_read"] = allowed.rows_read
+        limits["max_rows_to_read"] = min(allowed.rows_read, _ROWS_READ_MAX)
     return limits

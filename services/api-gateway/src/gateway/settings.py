@@ -52,7 +52,7 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     spool_segment_bytes_max: int = Field(4 << 20, ge=1 << 12)
     spool_linger_s: float = Field(0.02, ge=0, le=0.09, description="how long settlements gather before they are sent")
 
-    query_timeout_s: float = Field(30, gt=0, le=600)
+    query_timeout_s: float = Field(30, gt=0, le=300, description="at most what the ClickHouse profile allows")
     query_wait_max_s: float = Field(30, ge=0, le=300, description="longest wait for an upload to be visible")
     hold_ttl_s: int = Field(120, ge=1, le=3600)
     upload_bytes_max: int = Field(10 << 30, ge=1)

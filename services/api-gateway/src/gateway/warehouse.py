@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,7 +16,7 @@ from uuid import UUID
 import aiohttp
 import orjson
 from clickhouse_connect.driver.asyncclient import AsyncClient
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingError
 
 from common.clickhouse import open_clickhouse
 from common.errors import QueryTimeout, QueryTooExpensive, Unavailable
@@ -77,7 +77,7 @@ class Warehouse:
             total = _total(plan, page.rows)
             return replace(page, total=await counting if total is None else total)
         finally:
-            await _cancelled(paging, counting)
+            await _ended(paging, counting)
 
     async def count(self, table: str) -> int:
         """Rows that a query without filters would show."""
@@ -113,9 +113,9 @@ class Warehouse:
         return int(orjson.loads(raw)[0])
 
     async def _run(self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], form: str) -> bytes:
-        client = await self._connected()
         with _translated():
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
+                client = await self._connected()
                 return await client.raw_query(
                     sql, parameters=dict(parameters), settings={**_OURS, **settings}, fmt=form
                 )
@@ -151,12 +151,14 @@ def _with_rows_read(raw: bytes) -> Page:
     return Page(data, tail["rows"], None, tail["statistics"]["rows_read"])
 
 
-async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """Their errors too are of no interest any more."""
     for task in tasks:
-        if task is not None and not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
 
 
 @contextmanager
@@ -174,8 +176,9 @@ def _translated() -> Iterator[None]:
 
 def _answer_for(exc: ClickHouseError) -> Exception:
     code = getattr(exc, "code", None)
-    # "(total)" is the server's memory, not this query's.
-    if code is None or code in _UNAVAILABLE or (code == 241 and "(total)" in str(exc)):  # noqa: PLR2004 - MEMORY_LIMIT_EXCEEDED
+    # "(total)" is the server's memory, not this query's. Without a code nobody answered, or something in between did.
+    away = code is None and not isinstance(exc, ProgrammingError)
+    if away or code in _UNAVAILABLE or (code == 241 and "(total)" in str(exc)):  # noqa: PLR2004 - MEMORY_LIMIT_EXCEEDED
         _log.warning("clickhouse is not available", code=code, fault=type(exc).__name__)
         return _unavailable()
     if code in _TIMEOUT:
