@@ -46,6 +46,11 @@ class Books:
         answered: list[Outcome] = orjson.loads(batch_answer(outcomes))["outcomes"]
         return answered
 
+    async def decide(self, *operations: dict[str, Any]) -> list[Outcome]:
+        """Straight to the database's function, in exactly this order."""
+        answered: list[Outcome] = orjson.loads(batch_answer(await self.ledger.apply(rows_of(*operations))))["outcomes"]
+        return answered
+
     async def one(self, operation: dict[str, Any]) -> Outcome:
         return (await self.batch(operation))[0]
 
