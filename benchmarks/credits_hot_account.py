@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,7 @@ from benchmarks.http_load import Load, drive, post
 from benchmarks.report import Figure
 from common.ids import new_id
 from credits.ledger import Ledger, Row
+from credits.operations import rows_of_batch
 from credits.settings import Settings as CreditsSettings
 from devstack.stack import Stack
 from gateway.credits_client import CreditsClient, open_credits
@@ -135,9 +137,13 @@ def _operations(user_id: str, hold_id: str) -> tuple[bytes, bytes]:
 
 
 async def _fund(client: CreditsClient, user_id: str) -> None:
+    for operation in _funding(user_id):
+        assert (await client.settle(orjson.dumps(operation))).ok
+
+
+def _funding(user_id: str) -> list[dict[str, Any]]:
     grant = {"op": "grant", "user_id": user_id, "amount_mc": 10**12, "actor": "bench", "key": "bench"}
-    assert (await client.settle(orjson.dumps({"op": "open_account", "user_id": user_id}))).ok
-    assert (await client.settle(orjson.dumps(grant))).ok
+    return [{"op": "open_account", "user_id": user_id}, grant]
 
 
 @asynccontextmanager
@@ -152,8 +158,7 @@ async def _function_alone(stack: Stack) -> float:
     ledger = Ledger(CreditsSettings.model_validate(environment))
     user_id = new_id()
     digest = bytes(32)
-    assert await _all_ok(ledger, [Row("open_account", user_id)])
-    assert await _all_ok(ledger, [Row("grant", user_id, amount=10**12, key="bench", digest=digest, actor="bench")])
+    assert await _all_ok(ledger, rows_of_batch(orjson.dumps({"operations": _funding(str(user_id))})))
     charges, before = 0, list[UUID]()
     began = time.perf_counter()
     while time.perf_counter() - began < _SECONDS:
