@@ -44,7 +44,17 @@ _PARTS_AT_ONCE = 2
 _ACKNOWLEDGED_S = 10.0
 
 
-@router.post("", status_code=202)
+_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
+_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/octet-stream": {"schema": _FILE},
+        "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE}}},
+    },
+}
+
+
+@router.post("", status_code=202, openapi_extra={"requestBody": _BODY})
 async def post_upload(
     request: Request,
     caller: Sender,
