@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.datasets import Dataset, Datasets, PriceList
@@ -284,6 +284,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, max_examples=300)
 @given(body=BODIES)
 def test_no_body_makes_the_planner_fail_or_puts_a_text_of_it_into_sql(body: dict[str, Any]) -> None:
     ask = QueryRequest.model_validate(body)
@@ -298,6 +299,7 @@ def test_no_body_makes_the_planner_fail_or_puts_a_text_of_it_into_sql(body: dict
         assert set(re.findall(r"'([^']*)'", skeleton)) <= {"people", "email"}
 
 
+@settings(deadline=None)
 @given(text=st.text(min_size=1))
 def test_a_text_reaches_the_query_as_a_bound_value_only(text: str) -> None:
     marked = f"~{text}~"  # no SQL of ours has one

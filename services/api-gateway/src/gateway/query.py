@@ -13,7 +13,6 @@ from common.errors import BadHeader, ClientError, IdempotencyMismatch, Insuffici
 from common.faultpoints import faultpoint
 from common.ids import new_id
 from common.json_body import json_body
-from gateway import query_receipts
 from gateway.api_keys import caller_with
 from gateway.audit_trail import Trail, trail_of
 from gateway.client_leaves import unless_client_leaves
@@ -28,7 +27,6 @@ from gateway.wiring import Gateway, gateway_of
 # From the end of a query to its capture: the spool sends within 100 ms, unless credits are away for a moment.
 _SETTLING_S = 30
 router = APIRouter(tags=["query"])
-router.include_router(query_receipts.router)
 
 
 @router.post("/v1/query", response_class=Response, responses={200: {"content": {JSON: {}}}})
