@@ -13,6 +13,7 @@ from ingest.formats.layout import UTF8, Layout, Unreadable
 
 SAMPLE_BYTES = 1 << 20
 
+_LATIN1 = "iso-8859-1"
 _CSV, _JSON, _XML, _PARQUET = "CSV", "JSON", "XML", "Parquet"
 _GZIP, _ZSTD, _ZIP = "gzip", "zstd", "zip"
 _LATER = frozenset({_XML, _PARQUET, _GZIP, _ZSTD, _ZIP})
@@ -54,7 +55,7 @@ _BY_NAME = {
     "application/vnd.apache.parquet": _PARQUET,
 }
 _COMPRESSED = {".gz": _GZIP, ".zst": _ZSTD, ".zip": _ZIP}
-_BINARY_SHARE_MAX = 0.05
+_BINARY_SHARE_MAX, _BINARY_BYTES_MIN = 0.05, 16  # of control characters; a few in a small file are mere dirt
 _UTF16_SHARE_MIN = 0.3  # of NULs at one parity: text of Latin letters
 _TEXT_CONTROLS = b"\t\n\v\f\r\x1b"
 
@@ -81,6 +82,8 @@ def sniff(sample: Sample, dataset: Dataset) -> Layout:
     found = _kind_of_text(text)
     _compare(found, sample)
     if found == _JSON:
+        # JSON is UTF-8 by its standard: a byte that is not costs its line.
+        encoding = UTF8 if encoding == _LATIN1 else encoding
         return _json_layout(text, encoding, mark, whole=sample.whole)
     if found in _LATER:
         raise Unreadable(f"unsupported format: {found} cannot be loaded here")
@@ -108,17 +111,16 @@ def _encoding(sample: Sample) -> tuple[str, int]:
     if max(even, odd) > _UTF16_SHARE_MIN and min(even, odd) < _UTF16_SHARE_MIN:
         return ("utf-16-be" if even > odd else "utf-16-le"), 0
     controls = len(data) - len(data.translate(None, bytes(b for b in range(32) if b not in _TEXT_CONTROLS)))
-    if controls > _BINARY_SHARE_MAX * len(data):
+    if controls > max(_BINARY_BYTES_MIN, _BINARY_SHARE_MAX * len(data)):
         raise Unreadable("unsupported format: the content is binary, not text")
-    return (UTF8 if _is_utf8(data) else "iso-8859-1"), 0
+    return (UTF8 if _is_utf8(data) else _LATIN1), 0
 
 
 def _is_utf8(data: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder(UTF8)().decode(data)  # incremental: the sample may end inside a character
-    except UnicodeDecodeError:
-        return False
-    return True
+    """Latin-1 text has hardly a byte beyond ASCII that UTF-8 would accept; UTF-8 with dirt in it has many."""
+    text = codecs.getincrementaldecoder(UTF8)(errors="replace").decode(data)  # it may end inside a character
+    wrong = text.count("\ufffd")
+    return not wrong or wrong < sum(1 for character in text if character > "\x7f") - wrong
 
 
 def _transcoded(sample: Sample, encoding: str) -> bytes:
