@@ -55,6 +55,18 @@ async def test_a_request_without_user_has_no_key(tmp_path: Path) -> None:
         await eventually(lambda: producer.sent == [(None, {"status": 401})])
 
 
+async def test_events_of_one_user_go_to_one_partition_in_their_order(tmp_path: Path) -> None:
+    async with _running(tmp_path) as (spool, _, producer):
+        for n in range(100):
+            spool.append(b'{"n":%d}' % n, None, UUID(int=n % 5 + 1))
+        await eventually(lambda: len(producer.sent) == 100)
+        assert all(len(partitions) == 1 for partitions in producer.partition_of.values())
+        assert len(producer.partition_of) == 5
+        for key in producer.partition_of:
+            numbers = [event["n"] for sent_key, event in producer.sent if sent_key == key]
+            assert numbers == sorted(numbers)
+
+
 async def test_credits_down_keeps_settlements_and_holds_up_no_event(tmp_path: Path) -> None:
     async with _running(tmp_path) as (spool, credits_client, producer):
         credits_client.down = True

@@ -71,17 +71,39 @@ class FakeCredits:
         return answer
 
 
+class FakeBatch:
+    """Three events are a full one."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[bytes | None, dict[str, Any]]] = []
+
+    def append(self, *, key: bytes | None, value: bytes, timestamp: float | None) -> object:
+        if len(self.events) == 3 or timestamp is not None:
+            return None
+        self.events.append((key, orjson.loads(value)))
+        return object()
+
+
 class FakeProducer:
-    """Takes audit events as aiokafka's producer does: send answers a future of the acknowledgement."""
+    """Takes batches as aiokafka's producer does: send_batch answers a future of the acknowledgement."""
 
     def __init__(self) -> None:
         self.down = False
         self.sent: list[tuple[bytes | None, dict[str, Any]]] = []
+        self.partition_of: dict[bytes | None, set[int]] = {}
 
-    async def send(self, _topic: str, value: bytes, key: bytes | None) -> "asyncio.Future[None]":
+    async def partitions_for(self, _topic: str) -> set[int]:
         if self.down:
             raise ConnectionError("no broker")
-        self.sent.append((key, orjson.loads(value)))
+        return {0, 1, 2}
+
+    def create_batch(self) -> FakeBatch:
+        return FakeBatch()
+
+    async def send_batch(self, batch: FakeBatch, _topic: str, *, partition: int) -> "asyncio.Future[None]":
+        self.sent += batch.events
+        for key, _ in batch.events:
+            self.partition_of.setdefault(key, set()).add(partition)
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         acknowledged.set_result(None)
         return acknowledged

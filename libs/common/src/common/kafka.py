@@ -45,6 +45,7 @@ async def open_producer(settings: KafkaSettings, *, required: bool = True) -> As
         enable_idempotence=True,
         compression_type="lz4",
         linger_ms=5,
+        max_batch_size=128 * 1024,
         request_timeout_ms=10_000,
         **_client_security(settings),
     )
@@ -75,6 +76,12 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka publishes n
             await self._connected.wait()
         sent: asyncio.Future[Any] = await super().send(*record, **more)
         return sent
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        if not self._connected.is_set():
+            await self._connected.wait()
+        found: set[int] = await super().partitions_for(topic)
+        return found
 
 
 async def _connect(producer: AIOKafkaProducer) -> None:

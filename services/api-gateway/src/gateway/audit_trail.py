@@ -151,7 +151,7 @@ def _event(
             "duration_ms": round(ms, 3),
             "rows": trail.rows,
             "credits_used_mc": settlement.amount_mc if isinstance(settlement, Captured) else 0,
-            "ip": client[0] if client else None,
+            "ip": _short(client[0]) if client else None,
             "dataset": _short(trail.dataset),
             "hold_id": settlement.hold_id if settlement else None,
             "error_code": trail.error_code or state.get("error_code"),

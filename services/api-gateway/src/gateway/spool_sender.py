@@ -7,14 +7,14 @@ was lost is simply sent again.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import orjson
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError
 
 from common.clock import Clock
 from common.credit_operations import Outcome
@@ -150,13 +150,27 @@ def _refuse(operation: dict[str, Any], code: str, **what: object) -> None:
 
 
 async def _audit(producer: AIOKafkaProducer, records: list[Record]) -> None:
+    """Batches of our own making: the producer's `send` costs four times as much for each event."""
     async with asyncio.timeout(_KAFKA_BLOCK_S):
-        sent = []
+        partitions = sorted(await producer.partitions_for(AUDIT_REQUESTS.name))
+        by_partition: dict[int, list[Record]] = {}
         for record in records:
-            key = str(UUID(bytes=record.user_id)).encode() if record.user_id else None
-            try:
-                sent.append(await producer.send(AUDIT_REQUESTS.name, record.event, key))
-            except MessageSizeTooLargeError:
-                _refused.labels("audited", "too_large").inc()
-                _log.exception("an audit event is larger than the topic takes", bytes=len(record.event))
+            # A user's events keep their order; those without a user go wherever their ids take them.
+            place = partitions[zlib.crc32(record.user_id or record.event[:64]) % len(partitions)]
+            by_partition.setdefault(place, []).append(record)
+        batches = [(place, batch) for place, those in by_partition.items() for batch in _batches(producer, those)]
+        sent = [
+            await producer.send_batch(batch, AUDIT_REQUESTS.name, partition=partition) for partition, batch in batches
+        ]
         await asyncio.gather(*sent)
+
+
+def _batches(producer: AIOKafkaProducer, records: list[Record]) -> Iterator[Any]:
+    batch = producer.create_batch()
+    for record in records:
+        key = str(UUID(bytes=record.user_id)).encode() if record.user_id else None
+        if batch.append(key=key, value=record.event, timestamp=None) is None:  # full
+            yield batch
+            batch = producer.create_batch()
+            batch.append(key=key, value=record.event, timestamp=None)
+    yield batch
