@@ -240,6 +240,7 @@ QUERIES: dict[str, Callable[[Shapes, int], str]] = {
     "next page, key order": _next_page,
 }
 POINT_LOOKUPS = 4  # the first of QUERIES: many runs are cheap
+OF_FEW = ("third identity (customer_id)", "fourth identity (source, source_id)")  # only kind 97 has both
 
 
 def as_of_page(history: str, seen: str, n: int) -> str:
