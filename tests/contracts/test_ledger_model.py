@@ -163,6 +163,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(hold=holds, amount=st.integers(1, 12))
     def refund(self, hold: UUID, amount: int) -> None:
+        self.send()  # whoever refunds an entry was told of it
         self.batch.append(refund(hold, amount))
 
     @rule()

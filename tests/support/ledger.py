@@ -120,7 +120,7 @@ async def assert_books_agree(books: Books) -> None:
     """Invariants I1, I2 and I6, and every other figure that the ledger can answer alone."""
     figures = await reconcile(books.owner)
     wrong = {name: found for name, found in figures.items() if found != 0 and "audit" not in name}
-    assert not wrong
+    assert not wrong, wrong
 
 
 def dice() -> random.Random:
@@ -155,7 +155,7 @@ def reserve(
     *,
     hold: UUID | None = None,
     key: str | None = None,
-    ttl_s: int = 60,
+    ttl_s: int = 3600,
     digest: str = DIGEST,
 ) -> dict[str, Any]:
     asked = {"op": "reserve", "user_id": user, "amount_mc": amount_mc, "ttl_s": ttl_s, "digest": digest, "key": key}
