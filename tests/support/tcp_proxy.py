@@ -16,12 +16,18 @@ class Proxy:
     """What the network does right now. Change the fields while connections are open; they all notice."""
 
     port: int = 0
+    target: tuple[str, int] = ("", 0)  # of new connections
     latency_s: float = 0
     drip_bytes_per_s: int = 0
     accepts: int = 0
     _flowing: asyncio.Event = field(default_factory=asyncio.Event)
     _refusing: bool = False
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @property
+    def connections(self) -> int:
+        """Open now; each has two ends."""
+        return len(self._writers) // 2
 
     def black_hole(self) -> None:
         """Connections stay open and nothing arrives any more, in either direction."""
@@ -64,7 +70,7 @@ class Proxy:
 @asynccontextmanager
 async def open_proxy(host: str, port: int) -> AsyncIterator[Proxy]:
     """Listen on a free loopback port and forward to host:port."""
-    proxy = Proxy()
+    proxy = Proxy(target=(host, port))
     proxy.heal()
     pumps: set[asyncio.Task[None]] = set()
 
@@ -74,7 +80,7 @@ async def open_proxy(host: str, port: int) -> AsyncIterator[Proxy]:
             _abort(writer)
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection(host, port)
+            far_reader, far_writer = await asyncio.open_connection(*proxy.target)
         except OSError:
             _abort(writer)
             return
