@@ -51,10 +51,11 @@ async def _ready(site: Site) -> bool:
     try:
         async with asyncio.timeout(_ANSWER_S):
             reader, writer = await asyncio.open_connection(HOST, site.ports[NAME])
-            writer.write(f"AUTH {site.secrets.redis}\r\nPING\r\n".encode())
-            answer = await reader.readline() + await reader.readline()
-            writer.close()
-            await writer.wait_closed()
+            try:
+                writer.write(f"AUTH {site.secrets.redis}\r\nPING\r\n".encode())
+                answer = await reader.readline() + await reader.readline()
+            finally:
+                writer.transport.abort()  # an orderly end could outlast the deadline and leave the socket open
     except OSError:  # TimeoutError is one
         return False
     return answer == b"+OK\r\n+PONG\r\n"
