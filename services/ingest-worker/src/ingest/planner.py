@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
+import numpy as np
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from obstore.store import ObjectStore
@@ -16,11 +17,13 @@ from common.logs import get_logger
 from common.metrics import counter
 from common.topics import INGEST_CHUNKS
 from ingest.formats.layout import Layout
-from ingest.formats.records import Place, pieces
+from ingest.formats.records import Place, Source, pieces
 from ingest.formats.sniff import SAMPLE_BYTES, Sample, sniff
 from ingest.manifest import FINISHED, Manifest, PlannedChunk, Upload
 from ingest.settings import Settings
 from ingest.source import ObjectRange
+
+_ALL = 1 << 31  # records of a window
 
 _log = get_logger(__name__)
 _uploads = counter("bigdata_uploads_total", "Uploads planned, by what came of it", "outcome")
@@ -103,17 +106,19 @@ def _event(record: ConsumerRecord) -> UploadReceived:
         raise Permanent(f"not an UploadReceived: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
-def _cuts(source: ObjectRange, layout: Layout, chunk_bytes: int) -> Iterator[PlannedChunk]:
-    """Chunks of at least `chunk_bytes`, cut where a record ends."""
-    begin: Place = layout.place
-    rows = 0
-    end = begin.offset
-    for piece in pieces(source, layout.dialect, layout.place, at_most=chunk_bytes):
-        rows += len(piece)
+def _cuts(source: Source, layout: Layout, chunk_bytes: int) -> Iterator[PlannedChunk]:
+    """Chunks of about `chunk_bytes`, each cut where the record that reaches this size ends."""
+    begin, rows, end = layout.place, 0, layout.offset
+    for piece in pieces(source, layout.dialect, layout.place, at_most=_ALL):
+        following = np.append(piece.starts[1:], piece.consumed) + piece.place.offset
+        lines = np.append(piece.lines[1:], piece.lines_consumed) + piece.place.line
+        taken = 0
+        while (last := int(np.searchsorted(following, begin.offset + chunk_bytes))) < len(piece):
+            rows += last + 1 - taken
+            yield PlannedChunk(begin.offset, int(following[last]), begin, rows)
+            begin = Place(int(following[last]), int(lines[last]), begin.row + rows)
+            taken, rows = last + 1, 0
+        rows += len(piece) - taken
         end = piece.place.offset + piece.consumed
-        if end - begin.offset >= chunk_bytes:
-            yield PlannedChunk(begin.offset, end, begin, rows)
-            begin = Place(end, piece.place.line + piece.lines_consumed, begin.row + rows)
-            rows = 0
     if rows:
         yield PlannedChunk(begin.offset, end, begin, rows)
