@@ -66,6 +66,10 @@ class Books:
         assert row is not None
         return row["posted"], row["held"]
 
+    async def rows_of_table(self, table: str) -> int:
+        rows: int = await self.pool.fetchval(f"SELECT count(*) FROM credits.{table}")  # noqa: S608 - a table's name
+        return rows
+
     async def count(self, table: str, user: UUID) -> int:
         count: int = await self.owner.fetchval(f"SELECT count(*) FROM credits.{table} WHERE user_id = $1", user)  # noqa: S608 - a table's name
         return count
