@@ -27,8 +27,8 @@ async def open_proxied(
     stack: Stack,
     *,
     index: int,
-    credits: str = "credits",
-    env: Mapping[str, str] | None = None,  # noqa: A002 - its name
+    credits: str = "credits",  # noqa: A002 - the part's name
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Proxied]:
     """A further gateway with this number, in front of this credits process. It is healed before it is stopped."""
     settings = stack.environment("gateway")
@@ -53,7 +53,8 @@ async def open_proxied(
 
 def _proxy_to(url: str) -> AbstractAsyncContextManager[Proxy]:
     address = urlsplit(url)
-    assert address.hostname and address.port
+    assert address.hostname
+    assert address.port
     return open_proxy(address.hostname, address.port)
 
 
