@@ -1,4 +1,4 @@
-"""The routes. Internal: every caller has a bearer token, amounts are millicredits, names end in _mc."""
+"""The port. Internal: every caller has a bearer token, amounts are millicredits, names end in _mc."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,9 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.errors import InvalidApiKey
 from common.health import check_all
 from common.http import RequestIds, answer_client_error, install_error_envelope
-from common.json_body import read_limited
 from common.postgres import borrowed, outage_is_unavailable
-from credits.operations import OPERATIONS, batch_answer, row_of, rows_of_batch, single_answer
+from credits.calls import OperationCalls
 from credits.receipts import read_answer, read_receipt
 from credits.reconcile import reconcile
 from credits.statement import read_balance, read_statement
@@ -27,10 +26,10 @@ def make_app(service: Credits) -> ASGIApp:
     app = FastAPI(title="BigData API: credits", docs_url=None, redoc_url=None)
     app.state.credits = service
     install_error_envelope(app)
-    _add_operations(app, service)
     _add_reads(app, service)
     _add_health(app, service)
-    return RequestIds(BearerTokens(app, service.settings.credits_tokens.get_secret_value().split(",")))
+    calls = OperationCalls(app, service.commits, service.settings.body_bytes_max)
+    return RequestIds(BearerTokens(calls, service.settings.credits_tokens.get_secret_value().split(",")))
 
 
 class BearerTokens:
@@ -51,26 +50,6 @@ class BearerTokens:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         # Every token is compared, in constant time, as bytes: str would raise on what is not ASCII.
         return sum(hmac.compare_digest(given, expected) for expected in self._expected) > 0
-
-
-def _add_operations(app: FastAPI, service: Credits) -> None:
-    """Plain routes: the framework's body models and response models would cost more than the ledger itself."""
-    bytes_max = service.settings.body_bytes_max
-
-    async def batch(request: Request) -> Response:
-        rows = rows_of_batch(await read_limited(request, bytes_max))
-        return _json(batch_answer(await service.commits.submit(rows)))
-
-    def single(model: Any) -> Callable[[Request], Awaitable[Response]]:
-        async def operation(request: Request) -> Response:
-            row = row_of(model, await read_limited(request, bytes_max))
-            return _json(single_answer((await service.commits.submit([row]))[0]))
-
-        return operation
-
-    app.add_route("/v1/batch", batch, methods=["POST"])
-    for name, model in OPERATIONS.items():
-        app.add_route(f"/v1/{name}", single(model), methods=["POST"])
 
 
 def _add_reads(app: FastAPI, service: Credits) -> None:

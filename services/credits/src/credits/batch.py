@@ -82,9 +82,14 @@ class GroupCommit:
             await self._commit(batch)
 
     def _refuse_when_full(self, rows: Sequence[Row]) -> None:
+        """All or nothing: a call is never half accepted."""
         if self._waiting + len(rows) > self._queue_max:
             raise Unavailable("Too many operations are waiting, try again shortly")
-        for account, count in Counter(row.user_id or row.hold_id for row in rows).items():
+        asked: dict[UUID | None, int] = {}
+        for row in rows:
+            account = row.user_id or row.hold_id
+            asked[account] = asked.get(account, 0) + 1
+        for account, count in asked.items():
             if count + len(self._accounts.get(account, ())) > self._account_max:
                 raise Unavailable("Too many operations of this account are waiting, try again shortly")
 

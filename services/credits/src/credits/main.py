@@ -48,5 +48,6 @@ def _uvicorn(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=int(settings.operation_s) + 1,
     )
