@@ -5,8 +5,11 @@ The others stand by and take over as soon as that connection is gone. A repeat h
 """
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import asyncpg
+import orjson
 from aiokafka import AIOKafkaProducer
 
 from common import events
@@ -53,8 +56,9 @@ async def empty_outbox(pool: Pool, producer: AIOKafkaProducer, events_max: int) 
 
 
 _OLDEST = """
-    SELECT seq, kind, event_id, created_at AS occurred_at, user_id, posted AS posted_mc, available AS available_mc,
-           entry_id, amount AS amount_mc, hold_id, threshold AS threshold_mc
+    SELECT seq, kind, 1 AS schema_version, event_id::text, created_at AS occurred_at, user_id::text,
+           posted AS posted_mc, available AS available_mc, entry_id::text, amount AS amount_mc, hold_id::text,
+           threshold AS threshold_mc
       FROM credits.outbox ORDER BY seq LIMIT $1
 """
 _SENT = "SELECT credits.outbox_sent($1)"
@@ -65,8 +69,7 @@ async def _publish_oldest(connection: Connection, producer: AIOKafkaProducer, ev
     if not records:
         return 0
     acknowledgements = [
-        await producer.send(CREDITS_EVENTS.name, _event(record).encoded(), key=str(record["user_id"]).encode())
-        for record in records
+        await producer.send(CREDITS_EVENTS.name, encoded(record), key=record["user_id"].encode()) for record in records
     ]
     await asyncio.gather(*acknowledgements)
     # After every acknowledgement: dying here publishes these again, and never loses one.
@@ -76,6 +79,6 @@ async def _publish_oldest(connection: Connection, producer: AIOKafkaProducer, ev
     return len(records)
 
 
-def _event(record: asyncpg.Record) -> events.CreditsEvent:
-    # Each kind takes its own of the fields.
-    return _KINDS[record["kind"]].model_validate({**record})
+def encoded(record: Mapping[str, Any] | asyncpg.Record) -> bytes:
+    """The event's JSON, by the fields of its model. Not through it: one per charge, that would cost four times this."""
+    return orjson.dumps({name: record[name] for name in _KINDS[record["kind"]].model_fields})
