@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.dataset_table.bench import Bench, arrive, check_rows, load_all, merge
-from benchmarks.dataset_table.queries import measure, measure_as_of
+from benchmarks.dataset_table.queries import drop_b, measure, measure_as_of
 from benchmarks.dataset_table.undo import die_and_repeat, reload_upload, undo
 from devstack.clickhouse import DATABASE, environment
 from devstack.stack import Stack
@@ -41,6 +42,7 @@ def run(rows: int, admin: Client, reader: Client) -> Bench:
     merge(bench)
     check_rows(bench, "merged")
     measure(bench, "merged")
+    drop_b(bench)
     measure_as_of(bench, between)
     undo(bench, "merged")
     reload_upload(bench)
@@ -97,6 +99,8 @@ def main() -> int:
     chosen = options.parse_args()
     if chosen.rows < 1000 or chosen.rows % 10:
         options.error("--rows: expected a multiple of ten, at least 1000")
+    # Without this a kill by SIGTERM would leave the servers and their gigabytes behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     bench = _on_a_stack(chosen.rows)
     if chosen.as_json:
         sys.stdout.write(
