@@ -41,6 +41,13 @@ async def replicas(servers: Stack) -> AsyncIterator[list[Books]]:
         ]
 
 
+@pytest_asyncio.fixture
+async def books_of_their_own(servers: Stack) -> AsyncIterator[Books]:
+    await migrated(servers)
+    async with open_books(servers) as books:
+        yield books
+
+
 @pytest_asyncio.fixture(autouse=True)
 async def _agreement(replicas: list[Books]) -> AsyncIterator[None]:
     yield
@@ -219,11 +226,25 @@ async def test_serialization_failures_are_tried_again(replicas: list[Books], mon
     assert await books.balance(user) == (1000, 100)
 
 
-async def test_a_locked_account_delays_its_own_operations_until_their_deadline(servers: Stack) -> None:
-    async with open_books(servers, operation_s=0.5) as books:
-        user = await books.account(10)
+async def test_a_locked_account_delays_nobody_else_for_long(servers: Stack) -> None:
+    async with open_books(servers, operation_s=2.5) as books:
+        stuck, *others = [await books.account(10) for _ in range(8)]
         async with books.owner.transaction():
-            await books.owner.execute("SELECT FROM credits.accounts WHERE user_id = $1 FOR UPDATE", user)
-            with pytest.raises(Unavailable):
-                await books.one(reserve(user, 1))
-        assert (await books.one(reserve(user, 1)))["ok"]
+            await books.owner.execute("SELECT FROM credits.accounts WHERE user_id = $1 FOR UPDATE", stuck)
+            asks = [reserve(user, 1) for user in (*others, stuck)]
+            outcomes = await books.ledger.apply(rows_of(*asks))
+            assert [isinstance(one, Exception) for one in outcomes] == [False] * 7 + [True]
+            assert isinstance(outcomes[-1], Unavailable)
+        assert (await books.one(reserve(stuck, 1)))["ok"]
+
+
+async def test_a_database_that_became_read_only_is_an_outage_and_not_a_refusal(books_of_their_own: Books) -> None:
+    books = books_of_their_own
+    user = await books.account(10)
+    connection = books.ledger._connection
+    assert connection is not None
+    await connection.execute("SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable):
+        await books.one(reserve(user, 1))
+    # The next batch has a fresh connection, as it would find the new primary.
+    assert (await books.one(reserve(user, 1)))["ok"]

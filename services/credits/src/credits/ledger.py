@@ -12,13 +12,18 @@ from asyncpg.prepared_stmt import PreparedStatement
 from common.errors import Unavailable
 from common.faultpoints import faultpoint
 from common.logs import get_logger
-from common.postgres import OUTAGES
 from credits.settings import Settings
 
 Outcome: TypeAlias = dict[str, Any]  # the JSON of common.credit_operations.Outcome, without its empty fields
 
 _log = get_logger(__name__)
 _TRIES = 8
+# The server's word that nothing happened, as a whole, and that the same may succeed now.
+_ROLLED_BACK = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# Nothing happened, because of a single row: its values, a constraint, or the lock of its account.
+_OF_ONE_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.LockNotAvailableError)
+# An account that somebody keeps locked must not take the whole deadline of everybody else.
+_LOCK_SHARE = 0.2
 
 
 class Row(NamedTuple):
@@ -58,14 +63,15 @@ class Ledger:
     async def apply(self, rows: Sequence[Row]) -> list[Outcome | Exception]:
         """Decide all rows in one transaction. Raises Unavailable when it is unknown whether that was committed.
 
-        A row that the database itself refuses fails alone: the others are tried again without it.
+        A row that the database itself refuses fails alone, and so does one whose account somebody else keeps locked:
+        the others are tried again without it.
         """
         try:
             return [_outcome(record) for record in await self._transaction(rows)]
-        except asyncpg.PostgresError as exc:
+        except _OF_ONE_ROW as exc:
             _log.error("the ledger refused a batch", operations=len(rows), fault=f"{type(exc).__name__}: {exc}")
             if len(rows) == 1:
-                return [exc]
+                return [Unavailable() if isinstance(exc, asyncpg.LockNotAvailableError) else exc]
         half = len(rows) // 2
         return [*await self.apply(rows[:half]), *await self.apply(rows[half:])]
 
@@ -74,8 +80,8 @@ class Ledger:
             try:
                 async with self._unless_broken(), asyncio.timeout(self._deadline_s):
                     return await self._once(rows)
-            except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
-                continue  # rolled back as a whole: nothing was decided
+            except _ROLLED_BACK:
+                continue
         raise Unavailable("The ledger is too busy, try again shortly")
 
     # One call and two phases inside it: migrations/0002_apply.sql says why.
@@ -103,7 +109,7 @@ class Ledger:
                 server_settings={
                     "application_name": "credits ledger",
                     "statement_timeout": f"{int(self._deadline_s * 1000)}",
-                    "lock_timeout": f"{int(self._deadline_s * 1000)}",
+                    "lock_timeout": f"{int(self._deadline_s * _LOCK_SHARE * 1000)}",
                 },
             )
             self._apply = await self._connection.prepare(self._APPLY)
@@ -111,16 +117,17 @@ class Ledger:
 
     @contextlib.asynccontextmanager
     async def _unless_broken(self) -> AsyncIterator[None]:
-        """Only the server's own refusal says that nothing happened. After all else the next batch connects anew."""
+        """Whatever else goes wrong (a cut, a demoted primary, a missing migration), the next batch connects anew."""
         try:
             yield
         except BaseException as exc:
-            refused = isinstance(exc, asyncpg.PostgresError) and not isinstance(exc, OUTAGES)
-            if refused and self._connection is not None and not self._connection.is_closed():
+            alive = self._connection is not None and not self._connection.is_closed()
+            if alive and isinstance(exc, (*_ROLLED_BACK, *_OF_ONE_ROW)):
                 raise
             self.drop()
             if not isinstance(exc, Exception):
                 raise
+            _log.warning("the ledger's connection is given up", fault=f"{type(exc).__name__}: {exc}")
             raise Unavailable("The ledger is not available, try again shortly") from exc
 
     def drop(self) -> None:
