@@ -32,9 +32,7 @@ class Terminal:
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", "from bigdata_client.cli import main; main()", *arguments]
         env = {**os.environ, "BIGDATA_HOME": str(self.folder), "COLUMNS": "200"}
-        return subprocess.Popen(  # noqa: S603
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-        )
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 @pytest.fixture

@@ -80,9 +80,7 @@ def spawn(folder: Path, port: int | None = None) -> LocalClickHouse:
     port = port or free_port()
     secrets = {f"CLICKHOUSE_{user.upper()}_PASSWORD": password for user, password in PASSWORDS.items()}
     command = [sys.executable, "-m", "devstack.clickhouse_http", "--folder", str(folder), "--port", str(port)]
-    process = subprocess.Popen(  # noqa: S603 -- our own command
-        command, env={**os.environ, **secrets}, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env={**os.environ, **secrets}, stderr=subprocess.PIPE, text=True)
     return LocalClickHouse(folder, port, process)
 
 

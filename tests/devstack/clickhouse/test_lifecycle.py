@@ -152,7 +152,7 @@ def test_kill_9_loses_no_acknowledged_batch_and_a_retried_token_is_exact(
 
 def test_a_missing_password_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "devstack.clickhouse_http", "--folder", str(tmp_path), "--port", "0"]
-    ended = subprocess.run(  # noqa: S603 -- our own command
+    ended = subprocess.run(
         command, env={**os.environ, "CLICKHOUSE_GATEWAY_PASSWORD": "g"}, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (1, "CLICKHOUSE_INGEST_PASSWORD is not set\n")
