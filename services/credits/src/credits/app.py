@@ -86,7 +86,7 @@ def _add_reads(app: FastAPI, service: Credits) -> None:
         # Whole tables are read here: its own, longer deadline.
         async with (
             outage_is_unavailable("The ledger"),
-            borrowed(service.postgres, service.settings.postgres_statement_s) as connection,
+            borrowed(service.postgres, service.settings.reconcile_s) as connection,
         ):
             return _json(_encoded(await reconcile(connection)))
 

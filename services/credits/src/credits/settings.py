@@ -26,5 +26,6 @@ class Settings(PostgresSettings, KafkaSettings):
     purge_rows_max: int = Field(10_000, ge=1, le=1_000_000, description="of each table in one step")
     receipts_days: int = Field(30, ge=1, le=3650)
     reconcile_pause_s: float = Field(60, gt=0, le=3600)
+    reconcile_s: float = Field(60, gt=0, le=3600, description="deadline of all its questions together")
     outbox_pause_s: float = Field(0.2, gt=0, le=60, description="between looks at an empty outbox")
     outbox_events_max: int = Field(500, ge=1, le=10_000, description="published before the next are read")

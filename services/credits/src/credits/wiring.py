@@ -10,7 +10,7 @@ from credits.batch import GroupCommit, open_group_commit
 from credits.expiry import expire_holds, purge_old
 from credits.ledger import Ledger, open_ledger
 from credits.outbox import relay_outbox
-from credits.reconcile import reconcile
+from credits.reconcile import watch_books
 from credits.settings import Settings
 
 _CHECK_S = 2.0
@@ -56,13 +56,9 @@ def _group_commit(ledger: Ledger, settings: Settings) -> GroupCommit:
 
 
 def _loops(postgres: Pool, settings: Settings) -> list[Coroutine[Any, Any, None]]:
-    async def watch_books() -> None:
-        async with borrowed(postgres, settings.postgres_statement_s) as connection:
-            await reconcile(connection)
-
     return [
         forever("expire holds", lambda: expire_holds(postgres, settings), pause_s=settings.expiry_pause_s),
         forever("purge", lambda: purge_old(postgres, settings), pause_s=settings.purge_pause_s),
-        forever("reconcile", watch_books, pause_s=settings.reconcile_pause_s),
+        forever("reconcile", lambda: watch_books(postgres, settings), pause_s=settings.reconcile_pause_s),
         forever("relay events", lambda: relay_outbox(postgres, settings), pause_s=_KAFKA_PAUSE_S),
     ]

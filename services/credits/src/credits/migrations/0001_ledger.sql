@@ -28,6 +28,7 @@ CREATE TABLE holds (
     CONSTRAINT holds_closed_when CHECK ((state = 'open') = (closed_at IS NULL))
 ) WITH (fillfactor = 80);
 CREATE INDEX holds_open ON holds (expires_at) WHERE state = 'open';
+CREATE INDEX holds_age ON holds USING brin (created_at);
 
 CREATE TABLE entries (
     seq          bigint GENERATED ALWAYS AS IDENTITY,  -- given under the account's lock: the order of its statement
@@ -49,6 +50,7 @@ CREATE TABLE entries (
     CONSTRAINT entries_refund_names_entry CHECK ((kind = 'refund') = (reference IS NOT NULL))
 );
 CREATE INDEX entries_statement ON entries (user_id, seq);
+CREATE INDEX entries_age ON entries USING brin (created_at);
 CREATE INDEX entries_refunds ON entries (reference) WHERE kind = 'refund';
 
 CREATE TABLE receipts (
