@@ -16,13 +16,14 @@ COLUMNS = {
     "decimal": Column(type="decimal(12,3)"),
 }
 characters = st.characters(exclude_categories=["Cs"])
+DAY, TIME = "(19|20)[0-9]{2}-[0-3][0-9]-[0-3][0-9]", "[0-2][0-9]:[0-6][0-9]:[0-6][0-9]"
 likely = st.one_of(
     st.text(characters, max_size=20),
     st.text("0123456789.eE+-", max_size=20),
     st.text("0123456789-:TZ. +", max_size=26),
     st.text("ab1.-_@ \tÄéﬁ", max_size=16),
     st.from_regex(r"[A-Za-z0-9.+-]{1,20}@[a-z0-9.-]{1,20}\.[a-z0-9]{1,5} ?", fullmatch=True),
-    st.from_regex(r"(19|20)[0-9]{2}-[0-3][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]Z?)?", fullmatch=True),
+    st.from_regex(rf"{DAY}([T ]{TIME}(\.[0-9]{{1,7}})?(Z|[+-][01][0-9]:?[0-9]{{2}})?)?", fullmatch=True),
     st.integers().map(str),
     st.floats().map(str),
 )

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from common.datasets import Column
 from common.normalise import Normalised, Rejection, rule_of
 from common.normalise.phone import phone
+from ingest.phones import plain_phones
 
 _REGION_CHARS = 2
-_PHONES_REMEMBERED = 200_000
+_PHONES_REMEMBERED = 50_000  # the odd ones, which repeat: n/a, 12, 000
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 # At most 64 bytes in all keep every part within its limit.
@@ -28,9 +29,13 @@ _PLAIN_EMAIL_MAX = 64
 _PLAIN_TEXT = r"^[!-~\x{A1}-\x{24F}]+(?: [!-~\x{A1}-\x{24F}]+)*$"
 _PLAIN_INTEGER = r"^(?:0|-?[1-9][0-9]{0,17})$"
 _PLAIN_FLOAT = r"^-?[0-9]{1,15}(?:\.[0-9]{1,15})?$"
+# The first year is left out, and with it what an offset may lead out of range.
 _PLAIN_MOMENT = (
-    r"^(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z?$"
+    r"^(?:19(?:0[1-9]|[1-9][0-9])|20[0-9]{2})-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])"
+    r"[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])?$"
 )
+_WITH_OFFSET = r"(?:Z|[+-][0-9]{2}:[0-9]{2})$"
+_ANY_MOMENT = "2000-01-01T00:00:00Z"
 _PLAIN_DAY = r"^(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])$"
 
 
@@ -63,7 +68,7 @@ def normal_phones(texts: Any, regions: Any) -> Normal:
     encoded = pc.dictionary_encode(placed)
     if not len(encoded.dictionary):
         return Normal(pa.nulls(len(texts), pa.string()))
-    values, reasons = _apply(_phone, None, encoded.dictionary)
+    values, reasons = _apply(_phone, plain_phones, encoded.dictionary)
     return Normal(values.take(encoded.indices), None if reasons is None else reasons.take(encoded.indices))
 
 
@@ -92,22 +97,25 @@ def _phone(placed: str) -> Normalised:
     return phone(placed[_REGION_CHARS:], placed[:_REGION_CHARS])
 
 
-Plain = Callable[[Any], tuple[Any, Any]]
+# Of distinct texts: which it decides, their values, and the reasons of those it refuses, if it refuses any.
+Plain = Callable[[Any], tuple[Any, Any, Any | None]]
 
 
 def _apply(rule: Callable[[str], Normalised], plain: Plain | None, distinct: Any) -> tuple[Any, Any | None]:
     """The rule over distinct texts: values, and reasons where it refused."""
     if plain is None:
         return _by_rule(rule, distinct)
-    right, values = plain(distinct)
-    if pc.all(right).as_py():
-        return values, None
-    odd = pc.invert(right)
+    decided, values, reasons = plain(distinct)
+    if pc.all(decided).as_py():
+        return values, reasons
+    odd = pc.invert(decided)
     odd_values, odd_reasons = _by_rule(rule, distinct.filter(odd))
     values = pc.replace_with_mask(values, odd, odd_values)
-    if odd_reasons is None:
+    if reasons is None and odd_reasons is None:
         return values, None
-    return values, pc.replace_with_mask(pa.nulls(len(distinct), pa.string()), odd, odd_reasons)
+    before = pa.nulls(len(distinct), pa.string()) if reasons is None else reasons
+    after = pa.nulls(len(odd_values), pa.string()) if odd_reasons is None else odd_reasons
+    return values, pc.replace_with_mask(before, odd, after)
 
 
 def _by_rule(rule: Callable[[str], Normalised], texts: Any) -> tuple[Any, Any | None]:
@@ -125,19 +133,21 @@ def _plain(column: Column) -> Plain | None:
 
 
 def _matching(pattern: str) -> Plain:
-    return lambda texts: (pc.match_substring_regex(texts, pattern), texts)
+    return lambda texts: (pc.match_substring_regex(texts, pattern), texts, None)
 
 
-def _plain_emails(texts: Any) -> tuple[Any, Any]:
+def _plain_emails(texts: Any) -> tuple[Any, Any, None]:
     values = pc.ascii_lower(pc.ascii_trim_whitespace(texts))
     short = pc.less_equal(pc.binary_length(values), _PLAIN_EMAIL_MAX)
-    return pc.and_(short, pc.match_substring_regex(values, _PLAIN_EMAIL)), values
+    return pc.and_(short, pc.match_substring_regex(values, _PLAIN_EMAIL)), values, None
 
 
-def _plain_moments(texts: Any) -> tuple[Any, Any]:
+def _plain_moments(texts: Any) -> tuple[Any, Any, None]:
     right = pc.match_substring_regex(texts, _PLAIN_MOMENT)
-    values = pc.replace_substring(pc.replace_substring(texts, "T", " "), "Z", "")
-    return right, values
+    placed = pc.match_substring_regex(texts, _WITH_OFFSET)
+    zoned = pc.if_else(placed, texts, pc.binary_join_element_wise(texts, "Z", ""))
+    moments = pc.if_else(right, zoned, _ANY_MOMENT).cast(pa.timestamp("us", "UTC"))
+    return right, moments.cast(pa.timestamp("us")).cast(pa.string()), None
 
 
 _PLAIN_BY_NORMALISER: Mapping[str, Plain | None] = {
