@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
@@ -29,8 +29,9 @@ _CLOSE_S = 5
 @asynccontextmanager
 async def open_postgres(settings: PostgresSettings, *, connections_min: int = 1) -> AsyncIterator[Pool]:
     """A pool. Leaving it waits a few seconds, then terminates: against a frozen server close() waits for ever."""
-    pool = await asyncpg.create_pool(
+    pool = await _BoundedPool(
         settings.postgres_url.get_secret_value(),
+        wait_s=settings.postgres_statement_s,
         min_size=connections_min,
         max_size=settings.postgres_pool_max,
         command_timeout=settings.postgres_statement_s,
@@ -49,6 +50,28 @@ async def open_postgres(settings: PostgresSettings, *, connections_min: int = 1)
             await asyncio.wait_for(pool.close(), _CLOSE_S)
         except TimeoutError:
             pool.terminate()
+
+
+class _BoundedPool(asyncpg.Pool):
+    """Raises TimeoutError when no connection comes free in time; giving one back is bounded likewise.
+
+    The library's own pool waits for ever: behind a few slow statements every request would queue without an answer.
+    """
+
+    def __init__(self, dsn: str, *, wait_s: float, **options: Any) -> None:
+        super().__init__(
+            dsn,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            **options,
+        )
+        self._wait_s = wait_s
+
+    def acquire(self, *, timeout: float | None = None) -> "asyncpg.pool.PoolAcquireContext[asyncpg.Record]":
+        return super().acquire(timeout=self._wait_s if timeout is None else timeout)
 
 
 @asynccontextmanager
