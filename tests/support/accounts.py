@@ -15,7 +15,7 @@ from support.client import Answered, create_user, open_client
 from support.polling import until
 
 ASK = {"limit": 1}  # one credit
-Ledger: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Ledger: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,12 @@ async def open_account(
 ) -> AsyncIterator[Account]:
     """A new user without a limit on requests."""
     created = await create_user(admin, f"payer-{new_id()}", credits=credits, plan="unlimited")
-    ledger = await asyncpg.connect(str(stack.status().postgres))
+    # A pool of one: it connects again after a fault of Postgres itself.
+    ledger = await asyncpg.create_pool(str(stack.status().postgres), min_size=0, max_size=1)
     try:
         yield Account(stack, answered, ledger, UUID(created["user"]["id"]), created["api_key"])
     finally:
-        await ledger.close(timeout=5)
+        ledger.terminate()
 
 
 def some_key() -> dict[str, str]:
