@@ -14,6 +14,20 @@ from ingest.phones import _region, plain_phones
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 KINDS = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE, PhoneNumberType.TOLL_FREE, PhoneNumberType.VOIP)
 FORMATS = (PhoneNumberFormat.E164, PhoneNumberFormat.INTERNATIONAL, PhoneNumberFormat.NATIONAL)
+EXTENSIONS = (
+    "x7",
+    " x 12",
+    " ext. 12",
+    "ext123456",
+    " Ext:9",
+    "x12345678",
+    " EXTN 1",
+    " x",
+    "/x3",
+    " ext.. 4",
+    "12x",
+    ", 5",
+)
 SOURCES = ("US", "CA", "GB", "DE", "IT", "IN", "BR", "AR", "MX", "RU", "KZ", "CN", "JP", "NO", "FI", "AU", "JM", "GG")
 
 
@@ -26,6 +40,7 @@ def examples(region: str, chance: random.Random) -> list[str]:
             continue
         for written in (phonenumbers.format_number(number, one) for one in FORMATS):
             found += [written, _changed(written, chance), _changed(_changed(written, chance), chance)]
+        found += [f"{written}{chance.choice(EXTENSIONS)}" for written in found[:3]]
         digits = str(number.national_number)
         found += [
             digits,
@@ -83,7 +98,7 @@ def test_any_digits_are_read_as_the_library_reads_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["US212 555 0100 x7", "US1-800-FLOWERS", "USn/a", "US", "XX2125550100", "US+999123456"]
+    "text", ["US212 555 0100 /x7", "US1-800-FLOWERS", "USn/a", "US", "XX2125550100", "US+999123456"]
 )
 def test_what_is_not_plain_is_left_to_the_library(text: str) -> None:
     decided, _, _ = plain_phones(pa.array([text]))
@@ -92,7 +107,13 @@ def test_what_is_not_plain_is_left_to_the_library(text: str) -> None:
 
 def test_most_regions_are_compiled_and_plain_numbers_are_decided_without_the_library() -> None:
     assert sum(1 for name in REGIONS if _region(name)) > 0.95 * len(REGIONS)
-    placed = ["US(212) 555-0100", "US+44 7911 123456", "DE+49 1512 3456789", "IN98765 43210", "CA+1 416-555-0100"]
+    placed = [
+        "US(212) 555-0100",
+        "US+44 7911 123456",
+        "DE+49 1512 3456789",
+        "IN98765 43210",
+        "CA+1 416-555-0100 ext. 7",
+    ]
     decided, values, reasons = plain_phones(pa.array([*placed, "US+44 7700 900123"]))
     assert decided.to_pylist() == [True] * 6
     assert reasons.to_pylist() == [None] * 5 + ["phone_invalid"]

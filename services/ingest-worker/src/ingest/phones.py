@@ -1,7 +1,7 @@
 """Phone numbers by the metadata of the phonenumbers library, compiled into patterns that run over whole columns.
 
-Only what the library would certainly read in this one way is decided here; it is asked for the rest (extensions,
-letters, national prefixes, national numbers that are not valid). The steps are those of its parse() and
+Only what the library would certainly read in this one way is decided here; it is asked for the rest (letters,
+national prefixes, national numbers that are not valid). The steps are those of its parse() and
 is_valid_number():
 - digits after a + begin with a calling code; without a + they are a whole national number of the row's region, which
   is certain only if they match its general description and begin with neither its national nor its exit prefix;
@@ -25,6 +25,7 @@ from common.normalise.phone import REASON
 
 _REGION_CHARS = 2
 _WRITTEN_PLAINLY = r"^[A-Z]{2}\(?\+?[0-9(][0-9() ./-]{4,29}$"
+_EXTENSION = r"(?i)([0-9]) *(?:extn?|x)[.:]? ?[0-9]{1,6}$"
 _INTERNATIONAL = r"^[A-Z]{2}\(?\+"
 _CODE_DIGITS_MAX = 3
 _TYPES = (
@@ -48,6 +49,7 @@ def plain_phones(placed: Any) -> tuple[Any, Any, Any]:
 
     What stands at places that are not decided means nothing.
     """
+    placed = pc.replace_substring_regex(placed, _EXTENSION, r"\1")
     shaped = _matches(placed, _WRITTEN_PLAINLY)
     international = shaped & _matches(placed, _INTERNATIONAL)
     digits = pc.replace_substring_regex(pc.utf8_slice_codeunits(placed, _REGION_CHARS), "[^0-9]+", "")
