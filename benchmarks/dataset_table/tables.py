@@ -251,7 +251,11 @@ def as_of_page(history: str, seen: str, n: int) -> str:
 
 
 def restore(current: str, history: str, excluded: str) -> str:
-    """The newest version that is left of every identity an excluded upload had touched."""
+    """The newest version that is left of every identity an excluded upload had touched.
+
+    Never deduplicated: undone for the second time, an upload makes the same block as before.
+    """
     touched = f"dedupe_key IN (SELECT dedupe_key FROM {history} WHERE upload_id IN ({excluded}))"
     left = _newest_of(history, f"{touched} AND upload_id NOT IN ({excluded})")
-    return f"INSERT INTO {current} (dedupe_key, ingest_ts, {ROW}) SELECT dedupe_key, ingest_ts, {ROW} FROM {left}"
+    into = f"{current} (dedupe_key, ingest_ts, {ROW}) SETTINGS insert_deduplicate = 0"
+    return f"INSERT INTO {into} SELECT dedupe_key, ingest_ts, {ROW} FROM {left}"
