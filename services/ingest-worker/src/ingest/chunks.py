@@ -11,7 +11,7 @@ from obstore.store import ObjectStore
 from pydantic import ValidationError
 
 from common.datasets import Dataset, Datasets
-from common.errors import Permanent
+from common.errors import Permanent, Transient
 from common.events import ChunkPlanned
 from common.faultpoints import faultpoint
 from common.logs import get_logger
@@ -73,12 +73,18 @@ class ChunkLoader:
             log.warning("upload failed", reason=str(exc))
         except BaseException:
             # An outage, a shutdown or a fault of ours: the chunk did not kill its loader.
-            await asyncio.shield(self._manifest.interrupted(chunk))
-            _chunks.labels("interrupted").inc()
+            await asyncio.shield(self._uncount(chunk))
             raise
         else:
             _chunks.labels("done").inc()
             log.info("chunk loaded", upload_ended=outcome)
+
+    async def _uncount(self, chunk: Chunk) -> None:
+        _chunks.labels("interrupted").inc()
+        try:
+            await self._manifest.interrupted(chunk)
+        except Transient as exc:
+            _log.warning("an attempt stays counted", chunk_no=chunk.chunk_no, reason=str(exc))
 
     async def _load(self, chunk: Chunk) -> str | None:
         if chunk.attempts > self._settings.chunk_attempts_max:

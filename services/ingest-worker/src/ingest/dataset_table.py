@@ -109,7 +109,8 @@ async def ensure_table(client: AsyncClient, dataset: Dataset) -> list[str]:
         await client.command(_create_sql(dataset))
         described = await client.query(f"DESCRIBE TABLE {dataset.name}")
         existing = {str(row[0]): str(row[1]) for row in described.result_rows}
-        _refuse_other_identity(dataset, str(await client.command(f"SHOW CREATE TABLE {dataset.name}")))
+        shown = await client.query(f"SHOW CREATE TABLE {dataset.name}")
+        _refuse_other_identity(dataset, str(shown.result_rows[0][0]))
         changes = _changes(dataset, existing)
         for change in changes:
             await client.command(f"ALTER TABLE {dataset.name} {change}")

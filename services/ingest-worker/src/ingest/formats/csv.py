@@ -81,7 +81,8 @@ class CsvReader:
         members = [_members(label, table.column(label).combine_chunks()) for label in self._unknown]
         joined = pc.binary_join_element_wise(*members, "", null_handling="replace", null_replacement="")
         inner = pc.utf8_slice_codeunits(joined, start=1)  # each member begins with a comma
-        return pc.binary_join_element_wise("{", inner, "}", "")
+        objects = pc.binary_join_element_wise("{", inner, "}", "")
+        return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), objects)
 
     def _by_arrow(self, piece: Records, regular: Positions) -> tuple[Any, Positions, list[Fault]]:
         ragged: list[int] = []
