@@ -1,4 +1,5 @@
 import argparse
+import gc
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -32,8 +33,11 @@ async def _serve(settings: Settings) -> None:
         open_credits(settings) as service,
         open_ops_port(settings, service.checks),
     ):
+        server = QuietServer(_uvicorn(settings, make_app(service)))
+        # What lives as long as the process is not looked through again at every collection of garbage.
+        gc.freeze()
         # The port last, so that it stops first: callers get their answers before the ledger goes.
-        await serve_until_stopped(QuietServer(_uvicorn(settings, make_app(service))))
+        await serve_until_stopped(server)
 
 
 def _uvicorn(settings: Settings, app: ASGIApp) -> uvicorn.Config:
