@@ -1,25 +1,29 @@
-"""`bigdata up | down | status | demo | logs`."""
+"""`bigdata up | down | status | demo | logs | reconcile`."""
 
 import asyncio
 import json
+import os
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from devstack.reconcile import Figures
     from devstack.stack import Progress, Stack
     from devstack.status import Status
 
 T = TypeVar("T")
 
 _DEAD, _ABSENT, _INTERRUPTED = 1, 3, 130
+_DRIFT = 1
 _POLL_S = 0.2
 _COLOURS = {"running": "green", "dead": "red", "stopped": "dim"}
 _out = Console(highlight=False, soft_wrap=True)
@@ -35,6 +39,7 @@ _FOLDER = Path(".bigdata")
 def register(app: typer.Typer) -> None:
     for command in (up, down, status, demo, logs):
         app.command(rich_help_panel="Local stack")(command)
+    app.command(rich_help_panel="Operations")(reconcile)
 
 
 def up(
@@ -118,6 +123,24 @@ def logs(
             offsets[one] = _print_new(one, path, offsets[one], prefix=prefix)
 
 
+def reconcile(folder: Folder = _FOLDER, *, as_json: Json = False) -> None:
+    """Hold the books of the credits service against each other: of CREDITS_URL with CREDITS_TOKENS, else of the stack.
+
+    Exits with 0 when every figure is 0, 1 when anything drifts, 3 when there is nothing to ask.
+    """
+    books = import_module("devstack.reconcile")
+    try:
+        figures = books.ask(books.books_of_environment(os.environ) or books.books_of_stack(_open(folder)))
+    except books.NothingToAsk as exc:
+        _fail(str(exc), _ABSENT)
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2))
+    else:
+        _show_figures(figures, books.MEANINGS)
+    if drifting := books.drifts(figures):
+        _fail(f"the books drift: {', '.join(drifting)}", _DRIFT)
+
+
 def _open(folder: Path) -> "Stack":
     # Here, not above: `bigdata --help` and the client's commands need not wait for the servers' packages.
     module = import_module("devstack.stack")
@@ -181,6 +204,13 @@ def _show_addresses(found: "Status") -> None:
     for name, value in rows.items():
         if value is not None:
             _out.print(f"{name:<12} {value}", markup=False)
+
+
+def _show_figures(figures: "Figures", meanings: Mapping[str, str]) -> None:
+    table = Table("found", "figure", "counts", box=None, pad_edge=False)
+    for name, found in figures.items():
+        table.add_row(f"[{'green' if found == 0 else 'red'}]{escape(str(found))}[/]", name, meanings.get(name, ""))
+    _out.print(table)
 
 
 def _print_last(name: str, path: Path, lines: int, *, prefix: bool) -> int:
