@@ -110,8 +110,8 @@ async def test_batches_over_the_same_accounts_in_any_order_do_not_deadlock(repli
 async def test_capture_release_and_expiry_race_and_exactly_one_wins(replicas: list[Books]) -> None:
     user = await replicas[0].account(10_000)
     winners: Counter[str] = Counter()
-    for _ in range(10):
-        holds = [new_id() for _ in range(30)]
+    for _ in range(20):
+        holds = [new_id() for _ in range(50)]
         await replicas[0].batch(*(reserve(user, 5, hold=hold) for hold in holds))
         # Due now or in a moment: expiry runs among the others.
         await replicas[0].owner.execute(
@@ -131,7 +131,7 @@ async def test_capture_release_and_expiry_race_and_exactly_one_wins(replicas: li
             winners[state] += 1
             assert sum(ok for _, ok in said) == (state != "expired")
             assert {told for told, _ in said} == {state}
-    assert sum(winners.values()) == 300
+    assert sum(winners.values()) == 1000
     captured = winners["captured"]
     assert await replicas[0].balance(user) == (10_000 - 2 * captured, 0)
     assert await replicas[0].count("entries", user) == 1 + captured
@@ -177,19 +177,19 @@ async def test_a_caller_cancelled_around_commit_loses_nothing_and_pays_once(serv
     delays = dice()
     async with open_books(servers) as books:
         user = await books.account(100_000)
-        for no in range(200):
+        for no in range(900):
             ask = reserve(user, 3, key=f"cancelled-{no}")
             try:
                 async with asyncio.timeout(delays.uniform(0, 0.006)):
                     await books.one(ask)
             except TimeoutError:
                 pass
-        for no in range(200):
+        for no in range(900):
             hold = (await books.one(reserve(user, 3, key=f"cancelled-{no}")))["hold_id"]
             await books.one(capture(hold, 3))
-        assert await books.balance(user) == (100_000 - 600, 0)
-        assert await books.count("holds", user) == 200
-        assert await books.count("entries", user) == 201
+        assert await books.balance(user) == (100_000 - 2700, 0)
+        assert await books.count("holds", user) == 900
+        assert await books.count("entries", user) == 901
 
 
 async def test_a_replica_whose_batch_is_cancelled_in_flight_goes_on_with_the_next(servers: Stack) -> None:
@@ -197,7 +197,7 @@ async def test_a_replica_whose_batch_is_cancelled_in_flight_goes_on_with_the_nex
     delays = dice()
     async with open_books(servers) as books:
         user = await books.account(100_000)
-        for no in range(60):
+        for no in range(100):
             rows = rows_of(reserve(user, 3, key=f"dropped-{no}"))
             try:
                 async with asyncio.timeout(delays.uniform(0, 0.02)):
@@ -206,8 +206,8 @@ async def test_a_replica_whose_batch_is_cancelled_in_flight_goes_on_with_the_nex
                 pass
             hold = (await books.one(reserve(user, 3, key=f"dropped-{no}")))["hold_id"]
             await books.one(capture(hold, 3))
-        assert await books.balance(user) == (100_000 - 180, 0)
-        assert await books.count("holds", user) == 60
+        assert await books.balance(user) == (100_000 - 300, 0)
+        assert await books.count("holds", user) == 100
 
 
 async def test_serialization_failures_are_tried_again(replicas: list[Books], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ async def test_an_answer_is_held_for_in_full_and_charged_for_what_it_has(
     assert (metadata["total_records"], metadata["returned"]) == (2, 2)
     assert datetime.fromisoformat(metadata["as_of"]).tzinfo == UTC
     hold_id, amount_mc, key, _ = everything.credits.reserved[0]
-    assert (amount_mc, key, metadata["query_id"]) == (6000, str(hold_id), str(hold_id))
+    assert (amount_mc, key, metadata["query_id"]) == (6000, None, str(hold_id))
     settlement = everything.settlement
     assert isinstance(settlement, Captured)
     assert (settlement.hold_id, settlement.amount_mc, settlement.answer) == (hold_id, 2000, None)

@@ -18,7 +18,7 @@ from gateway.audit_trail import Trail, trail_of
 from gateway.client_leaves import unless_client_leaves
 from gateway.query_answer import JSON, Run, captured, json_answer, released
 from gateway.query_plan import plan_query
-from gateway.query_repeat import IdempotencyKey, earlier_answer, idempotency_key, own_key
+from gateway.query_repeat import IdempotencyKey, earlier_answer, idempotency_key
 from gateway.query_request import QueryRequest
 from gateway.roles import Caller
 from gateway.settings import Settings
@@ -26,6 +26,7 @@ from gateway.wiring import Gateway, gateway_of
 
 # From the end of a query to its capture: the spool sends within 100 ms, unless credits are away for a moment.
 _SETTLING_S = 30
+NO_DIGEST = "0" * 64
 router = APIRouter(tags=["query"])
 
 
@@ -69,7 +70,8 @@ async def _reserve(run: Run, key: IdempotencyKey | None, gateway: Gateway, trail
     """The charge that gates the query. The hold of another id belongs to an earlier request with the same key."""
     trail.hold = run.query_id  # before asking: an outcome that never arrives may have opened it
     user_id, cap, ttl_s = run.caller.user_id, run.plan.price_cap, _hold_s(gateway.settings)
-    name, digest = (key.value, key.digest) if key else own_key(run.query_id)
+    # Without the header there is no key either: the hold's own id tells a retry, and costs the ledger a row less.
+    name, digest = (key.value, key.digest) if key else (None, NO_DIGEST)
     try:
         outcome = await gateway.credits.reserve(user_id, run.query_id, cap, ttl_s, name, digest)
     except (InsufficientCredits, IdempotencyMismatch):

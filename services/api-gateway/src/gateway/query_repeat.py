@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from uuid import UUID
 
 from fastapi import Request, Response
 
@@ -24,11 +23,6 @@ _KEY_CHARS_MAX = 255
 class IdempotencyKey:
     value: str
     digest: str  # of what was asked; the same key with another digest is refused
-
-
-def own_key(query_id: UUID) -> tuple[str, str]:
-    """Key and digest without the header: every request is a query of its own."""
-    return str(query_id), hashlib.sha256(query_id.bytes).hexdigest()
 
 
 def idempotency_key(request: Request, ask: QueryRequest) -> IdempotencyKey | None:
