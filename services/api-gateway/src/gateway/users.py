@@ -91,6 +91,7 @@ async def create_user(postgres: Pool, credits_client: CreditsClient, ask: Create
     user_id = claimed["id"]
     faultpoint("gateway.user_claimed")
     await credits_client.administer(OpenAccount(user_id=user_id))
+    faultpoint("gateway.user_opened")
     if ask.credits and not await _posted(postgres, user_id):
         # The key makes a repeat within a day harmless, the look at the balance one after that.
         await credits_client.administer(
@@ -101,6 +102,7 @@ async def create_user(postgres: Pool, credits_client: CreditsClient, ask: Create
     async with outage_is_unavailable("The user store"):
         if not await postgres.fetchval(_ACTIVATE, user_id, new_id(), key.prefix, key.sha256):
             raise UsernameTaken(details={"username": ask.username})
+    faultpoint("gateway.user_activated")
     return {**claimed, "status": "active", "last_used_at": None}, key
 
 
