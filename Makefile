@@ -11,10 +11,11 @@ STACK ?= local
 setup: .venv/ready  ## make the virtual environment and install everything, editable
 
 # The lock file pins versions and hashes; which index serves them is the machine's business.
+# Compiled once here: without, every process of the stack would compile its libraries at each start.
 .venv/ready: requirements.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=-e %)
 	touch $@
 
