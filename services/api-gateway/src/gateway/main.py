@@ -10,10 +10,7 @@ from common.lifecycle import run, serve_until_stopped
 from common.logs import configure_logs, get_logger
 from common.migrations import migrate
 from common.settings import settings_or_exit
-from gateway.app import served_app
-from gateway.health import readiness
 from gateway.settings import Settings
-from gateway.wiring import open_gateway
 
 _log = get_logger(__name__)
 # Of shutdown_s: requests in flight get the first part, then the spool drains, then connections close.
@@ -34,6 +31,10 @@ def main() -> None:
 
 
 async def serve(settings: Settings) -> None:
+    from gateway.app import served_app  # noqa: PLC0415 - `migrate` starts without the whole service
+    from gateway.health import readiness  # noqa: PLC0415 - `migrate` starts without the whole service
+    from gateway.wiring import open_gateway  # noqa: PLC0415 - `migrate` starts without the whole service
+
     async with open_gateway(settings) as gateway, open_ops_port(settings, readiness(gateway)):
         _log.info("serving", host=settings.server_host, port=settings.server_port)
         await serve_until_stopped(QuietServer(_uvicorn(settings, served_app(gateway))))

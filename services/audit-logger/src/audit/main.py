@@ -4,7 +4,6 @@ import argparse
 import gc
 
 from audit.settings import Settings
-from audit.wiring import open_audit_logger
 from common.lifecycle import run, until_stopped
 from common.logs import configure_logs, get_logger
 from common.migrations import migrate
@@ -27,6 +26,8 @@ def main() -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    from audit.wiring import open_audit_logger  # noqa: PLC0415 - `migrate` starts without the whole service
+
     async with open_audit_logger(settings):
         _log.info("serving")
         await until_stopped()

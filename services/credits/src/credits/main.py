@@ -9,9 +9,7 @@ from common.lifecycle import run, serve_until_stopped
 from common.logs import configure_logs, get_logger
 from common.migrations import migrate
 from common.settings import settings_or_exit
-from credits.app import make_app
 from credits.settings import Settings
-from credits.wiring import open_credits
 
 
 def main() -> None:
@@ -29,6 +27,9 @@ async def _migrate(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    from credits.app import make_app  # noqa: PLC0415 - `migrate` starts without the whole service
+    from credits.wiring import open_credits  # noqa: PLC0415 - `migrate` starts without the whole service
+
     async with (
         open_credits(settings) as service,
         open_ops_port(settings, service.checks),

@@ -13,7 +13,6 @@ from common.settings import settings_or_exit
 from ingest import dataset_table, quarantine
 from ingest.dataset_table import TableDiffers
 from ingest.settings import Settings
-from ingest.wiring import open_worker
 
 _log = get_logger(__name__)
 
@@ -28,6 +27,8 @@ def main() -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    from ingest.wiring import open_worker  # noqa: PLC0415 - `migrate` starts without the whole service
+
     async with open_worker(settings):
         _log.info("serving")
         await until_stopped()
