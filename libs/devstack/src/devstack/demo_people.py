@@ -72,7 +72,7 @@ _PLACES = (
     ("Mumbai", "India", "+91 99", 8),
     ("Berlin", "Germany", "+49 151", 8),
     ("Lisboa", "PT", "+351 91", 7),
-    ("London", "United Kingdom", "+44 7700", 6),
+    ("London", "United Kingdom", "+44 7400", 6),
     ("New York", "US", "+1 212", 7),
     ("Paris", "fr", "+33 6", 8),
     ("São Paulo", "Brazil", "+55 11 9", 8),
