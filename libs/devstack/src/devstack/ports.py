@@ -1,13 +1,17 @@
 """Free ports on the loopback address."""
 
+import asyncio
 import random
 import socket
+import time
 from collections.abc import Collection
 
 HOST = "127.0.0.1"
 # Below every system's ephemeral range: an outgoing connection of anybody must not take a port between choice and use.
 _LOWEST, _HIGHEST = 20_000, 32_000
 _TRIES = 1_000
+_FREE_S = 3.0
+_POLL_S = 0.05
 
 
 class NoFreePort(Exception):
@@ -22,6 +26,16 @@ def is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+async def comes_free(port: int) -> bool:
+    """For a part's own port. Killed, it looks dead as soon as its first thread is; its last one gives the port back."""
+    give_up = time.monotonic() + _FREE_S
+    while not is_free(port):
+        if time.monotonic() > give_up:
+            return False
+        await asyncio.sleep(_POLL_S)
     return True
 
 

@@ -13,9 +13,6 @@ from devstack.part import Part, Site
 from devstack.process import Record, StackError
 from devstack.status import Status, describe
 
-_PORT_S = 3.0
-_POLL_S = 0.05
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -31,16 +28,6 @@ Report = Callable[[Progress], None]
 
 def _no_report(_: Progress) -> None:
     return
-
-
-async def _comes_free(port: int) -> bool:
-    """A killed predecessor looks dead as soon as its first thread is; the last one gives the port back."""
-    give_up = time.monotonic() + _PORT_S
-    while not ports.is_free(port):
-        if time.monotonic() > give_up:
-            return False
-        await asyncio.sleep(_POLL_S)
-    return True
 
 
 class Stack:
@@ -206,7 +193,7 @@ class Stack:
         self.site.data(part.name).mkdir(exist_ok=True)
         await part.before(self.site)
         command = part.command(self.site)
-        if not await _comes_free(command.port):
+        if not await ports.comes_free(command.port):
             raise StackError(f"{part.name} cannot start: its port {command.port} is in use by another program")
         self._state.processes[part.name] = process.start(
             command, self.site.log(part.name), self.site.exit_file(part.name)
