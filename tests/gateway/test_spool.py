@@ -4,6 +4,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 
 from common.credit_operations import Receipt
 from gateway.spool import Captured, Released, Spool
@@ -146,11 +147,16 @@ def test_segments_rotate_by_size_and_disappear_when_sent(tmp_path: Path) -> None
 
 
 def test_a_full_spool_drops_and_says_so_but_never_raises(tmp_path: Path) -> None:
-    spool = _spool(tmp_path, spool_bytes_max=1 << 16)
+    spool = _spool(tmp_path, spool_bytes_max=1 << 16, spool_segment_bytes_max=1 << 12)
     kept = sum(spool.append(b"x" * 1000, None, None) for _ in range(100))
     assert 50 < kept < 66
     assert spool.pending_bytes <= 1 << 16
     spool.close()
+
+
+def test_a_spool_smaller_than_two_segments_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="SPOOL_BYTES_MAX"):
+        gateway_settings(tmp_path, spool_bytes_max=1 << 16, spool_segment_bytes_max=1 << 16)
 
 
 def test_a_disk_that_refuses_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,8 @@ def load_settings(settings_class: type[S]) -> S:
     except ValidationError as exc:
         fault = exc.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in fault["loc"]).upper()
-        raise BadSettings(f"setting {name}: {fault['msg']}") from None
+        # A rule between two settings has no place of its own: its message names both.
+        raise BadSettings(f"setting {name}: {fault['msg']}" if name else fault["msg"]) from None
 
 
 def settings_or_exit(settings_class: type[S]) -> S:

@@ -1,7 +1,7 @@
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from common.settings import BucketSettings, ClickHouseSettings, KafkaSettings, PostgresSettings, RedisSettings
 
@@ -57,3 +57,10 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     hold_ttl_s: int = Field(120, ge=1, le=3600)
     upload_bytes_max: int = Field(10 << 30, ge=1)
     upload_idle_s: float = Field(30, gt=0, le=3600, description="an upload that sends nothing for so long is ended")
+
+    @model_validator(mode="after")
+    def _spool_holds_segments(self) -> Self:
+        """The segment being written is never trimmed: a spool of one segment would stay full once it was."""
+        if self.spool_bytes_max < 2 * self.spool_segment_bytes_max:
+            raise ValueError("SPOOL_BYTES_MAX must be at least twice SPOOL_SEGMENT_BYTES_MAX")
+        return self
