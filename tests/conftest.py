@@ -6,6 +6,7 @@ import httpx
 import pytest_asyncio
 
 from common.ids import new_id
+from devstack.reconcile import ask, books_of_stack, drifts
 from devstack.stack import Stack
 from support.client import Answered, create_user, open_client
 from support.stack import running_stack
@@ -16,6 +17,9 @@ async def stack() -> AsyncIterator[Stack]:
     """Servers and services, an admin key, and a user with 100 credits."""
     async with running_stack() as running:
         yield running
+        # Everything that needed it has run, faults and all: the books must still agree.
+        drifted = drifts(ask(books_of_stack(running)))
+        assert not drifted, f"bigdata reconcile after the whole suite: {drifted}"
 
 
 @pytest_asyncio.fixture(scope="session")

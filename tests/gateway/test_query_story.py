@@ -43,12 +43,14 @@ class PlayedCredits:
     """Opens every hold unless told otherwise."""
 
     def __init__(self) -> None:
-        self.reserved: list[tuple[UUID, int, str, str]] = []
+        self.reserved: list[tuple[UUID, int, str | None, str]] = []
         self.refusal: ClientError | None = None
         self.earlier: Outcome | None = None
         self.answer: dict[str, Any] | None = None
 
-    async def reserve(self, _user: UUID, hold_id: UUID, amount_mc: int, _ttl_s: int, key: str, digest: str) -> Outcome:
+    async def reserve(
+        self, _user: UUID, hold_id: UUID, amount_mc: int, _ttl_s: int, key: str | None, digest: str
+    ) -> Outcome:
         self.reserved.append((hold_id, amount_mc, key, digest))
         if self.refusal:
             raise self.refusal
