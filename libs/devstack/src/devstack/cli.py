@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -96,10 +97,12 @@ def status(folder: Folder = _FOLDER, *, as_json: Json = False) -> None:
         _fail("the stack is stopped: run `bigdata up`", _ABSENT)
 
 
-def demo(folder: Folder = _FOLDER) -> None:
+def demo(folder: Folder = _FOLDER, *, as_json: Json = False) -> None:
     """Start the stack if needed, load real data, query it, show what it cost."""
     stack = _open(folder)
-    _run(import_module("devstack.demo").run(stack))
+    summary = _run(import_module("devstack.demo").run(stack, quiet=as_json))
+    if as_json:
+        typer.echo(json.dumps(asdict(summary), indent=2))
 
 
 def logs(

@@ -57,9 +57,10 @@ class Summary:
     audit_rows: int = 0
 
 
-async def run(stack: Stack) -> Summary:
+async def run(stack: Stack, *, quiet: bool = False) -> Summary:
     """Everything goes through the public HTTP API of the running gateway, as a client's program would."""
     began = time.monotonic()
+    _out.quiet = quiet
     await stack.up(report=lambda part: _out.print(f"  {part.name:<14} {part.note or 'ready'} ({part.seconds:.1f} s)"))
     where = stack.status().to_json()
     summary = Summary()
