@@ -4,7 +4,7 @@ A: every version in a MergeTree, read with LIMIT 1 BY. B: a ReplacingMergeTree r
 loader fills too. C: the same two tables, the current one filled from the history by a materialised view; scans by
 FINAL, keys by LIMIT 1 BY, undo and cursors from the history. One row in ten repeats an identity; every answer is
 compared with a plain GROUP BY of all that arrived: before merges, after them, and after undoing one upload of ten.
-Ten million rows take some 15 minutes and 5 GB of disk, so it is not part of `make bench`.
+Ten million rows take 15 to 40 minutes and up to 10 GB of disk, so it is not part of `make bench`.
 """
 
 from __future__ import annotations

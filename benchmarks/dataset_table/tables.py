@@ -244,8 +244,13 @@ OF_FEW = ("third identity (customer_id)", "fourth identity (source, source_id)")
 
 
 def as_of_page(history: str, seen: str, n: int) -> str:
-    """The page after a cursor as it was at a time, in key order and without filters: the keys, then their versions."""
-    keys = f"SELECT DISTINCT dedupe_key FROM {history} WHERE {_after(n)} AND {seen} ORDER BY dedupe_key LIMIT {PAGE}"
+    """The page after a cursor as it was at a time, in key order and without filters: the keys, then their versions.
+
+    The inner LIMIT is what stops the reading early: DISTINCT alone reads on to the last key. Where keys have more
+    than two versions each, the page is short although it is not the last.
+    """
+    versions = f"SELECT dedupe_key FROM {history} WHERE {_after(n)} AND {seen} ORDER BY dedupe_key LIMIT {2 * PAGE}"
+    keys = f"SELECT DISTINCT dedupe_key FROM ({versions}) ORDER BY dedupe_key LIMIT {PAGE}"
     newest = _newest_of(history, f"dedupe_key IN ({keys}) AND {seen}")
     return f"SELECT {SHOWN} FROM {newest} ORDER BY dedupe_key"
 
