@@ -99,7 +99,7 @@ async def _terminate_all(account: Account) -> None:
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND usename <> 'postgres'"
     )
-    assert ended >= 4
+    assert ended >= 1, "there was nothing to terminate"
 
 
 # Three of ten transactions fail where they write the accounts; a sequence forgets nothing in a rollback.
