@@ -1,12 +1,13 @@
 """`make bench`: every benchmark on a stack of its own, or those named on the command line; `--json` for programs."""
 
 import argparse
-import asyncio
 import importlib
 import json
 import sys
 import tempfile
 from pathlib import Path
+
+import uvloop
 
 from benchmarks.report import Figure, show
 from devstack.stack import Stack
@@ -37,7 +38,7 @@ def main() -> None:
     unknown = sorted(set(chosen.names) - set(BENCHMARKS))
     if unknown:
         options.error(f"there is no benchmark named {', '.join(unknown)}")
-    figures = asyncio.run(run(chosen.names or list(BENCHMARKS)))
+    figures = uvloop.run(run(chosen.names or list(BENCHMARKS)))  # the loop that the services run on
     if chosen.as_json:
         sys.stdout.write(json.dumps([one.as_json() for one in figures], indent=2) + "\n")
     else:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 
 import uvicorn
 
@@ -37,6 +38,8 @@ async def serve(settings: Settings) -> None:
 
     async with open_gateway(settings) as gateway, open_ops_port(settings, readiness(gateway)):
         _log.info("serving", host=settings.server_host, port=settings.server_port)
+        # What lives as long as the process is not looked through again at every collection of garbage.
+        gc.freeze()
         await serve_until_stopped(QuietServer(_uvicorn(settings, served_app(gateway))))
 
 
