@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -114,7 +115,7 @@ class Dataset(BaseModel):
         """The column that an input field of this name fills, by name or alias; case and blanks do not matter."""
         return self._by_label.get(label.strip().lower().replace(" ", "_"))
 
-    @property
+    @cached_property  # asked for every field of every record
     def _by_label(self) -> dict[str, str]:
         return {label: name for name, column in self.columns.items() for label in (name, *column.aliases)}
 

@@ -116,6 +116,13 @@ def to_millicredits(value: object) -> int:
     return millicredits
 
 
+def number_to_millicredits(value: object) -> int:
+    """`to_millicredits` for JSON bodies, where credits are a number and "5" is a mistake."""
+    if isinstance(value, str):
+        raise ValueError("credits must be a number")  # noqa: TRY004 - pydantic turns only ValueError into a fault
+    return to_millicredits(value)
+
+
 def _base(prices: PriceList, *, aggregate: bool) -> int:
     return prices.aggregate if aggregate and prices.aggregate is not None else prices.per_query
 

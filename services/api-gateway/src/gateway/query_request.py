@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 
-from common.prices import to_millicredits
+from common.prices import number_to_millicredits
 
 LIMIT_MAX = 1000
 OFFSET_MAX = 100_000
@@ -26,14 +26,8 @@ def _not_yet(value: Any) -> Any:
     return value
 
 
-def _credits(value: Any) -> Any:
-    if isinstance(value, str):
-        raise ValueError("credits must be a number")  # noqa: TRY004 - pydantic turns only ValueError into a fault
-    return to_millicredits(value)
-
-
 MaxCredits = Annotated[
-    int, BeforeValidator(_credits), Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
+    int, BeforeValidator(number_to_millicredits), Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
 ]
 NotYet = Annotated[None, BeforeValidator(_not_yet)]
 

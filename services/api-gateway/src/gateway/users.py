@@ -14,7 +14,7 @@ from common.faultpoints import faultpoint
 from common.ids import new_id
 from common.logs import get_logger
 from common.postgres import Pool, outage_is_unavailable
-from common.prices import to_millicredits
+from common.prices import number_to_millicredits
 from gateway.api_keys import NewKey, new_key
 from gateway.credits_client import CreditsClient
 from gateway.roles import Role
@@ -28,15 +28,9 @@ Username = Annotated[
 ]
 
 
-def _to_millicredits(value: object) -> int:
-    if isinstance(value, str):
-        raise ValueError("credits must be a number")  # noqa: TRY004 - pydantic turns only ValueError into a fault
-    return to_millicredits(value)
-
-
 Credits = Annotated[
     int,
-    BeforeValidator(_to_millicredits, json_schema_input_type=float),
+    BeforeValidator(number_to_millicredits, json_schema_input_type=float),
     Field(description="credits with at most three decimals"),
 ]
 

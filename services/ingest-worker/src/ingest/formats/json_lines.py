@@ -5,7 +5,6 @@ one line differs in type, and takes two objects on one line for two rows.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,25 +29,23 @@ Object = dict[str, Any]
 _TEXT = {str, type(None)}
 _WHOLE = {int, type(None)}
 _EXACT_MAX = 2**53
-_LABELS_REMEMBERED = 10_000
 
 
 class JsonLinesReader:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._column_of = lru_cache(_LABELS_REMEMBERED)(dataset.column_of)
 
     def __call__(self, piece: Records) -> Batch:
         objects, records, faults = _parsed(piece)
         labels = set().union(*objects)
-        unknown = {label for label in labels if self._column_of(label) is None}
+        unknown = {label for label in labels if self._dataset.column_of(label) is None}
         if unknown and self._dataset.extra == "reject":
             objects, records, strangers = _without_unknown(objects, records, unknown)
             faults += strangers
         rejected: dict[int, Fault] = {}
         columns: dict[str, list[Any]] = {}
         for label in sorted(labels - unknown):
-            name = self._column_of(label)
+            name = self._dataset.column_of(label)
             if name is not None:
                 found = self._texts(name, [one.get(label) for one in objects], records, rejected)
                 columns.setdefault(name, []).append(found)
