@@ -2,7 +2,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from support.ingest_parts import FLIGHTS, PEOPLE, column, dataset, loaded, reasons
@@ -112,6 +112,7 @@ cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=20))
 def test_whatever_a_csv_writer_writes_is_read_back(written: list[tuple[str, str]]) -> None:
+    assume(sum(char < " " for row in written for cell in row for char in cell) <= 16)  # more is binary, says sniff
     file = io.StringIO()
     out = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
     out.writerows([["source", "source_id"], *written])
