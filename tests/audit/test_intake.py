@@ -6,9 +6,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError
 from faststream.kafka.message import KafkaAckableMessage
 
-from audit.intake import Intake
 from audit.settings import Settings
 from common.errors import Transient
+from common.intake import Intake
 from common.progress import Progress
 from support.audit_events import StoppedClock, finished, records_of
 

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaProducer
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-from audit.intake import Intake, subscribe
+from audit.intake import subscribe
 from audit.request_log import RequestLog
 from audit.retention import Days
 from audit.settings import Settings
@@ -15,6 +15,7 @@ from audit.trail import AuditTrail
 from common.clock import SystemClock
 from common.dead_letter import bury
 from common.health import open_ops_port
+from common.intake import Intake
 from common.kafka import consumer_broker, open_producer
 from common.lifecycle import forever, in_background
 from common.postgres import Pool, open_postgres

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from aiokafka import ConsumerRecord
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from obstore.store import ObjectStore
-from pydantic import ValidationError
 
 from common.datasets import Dataset, Datasets
 from common.errors import Permanent, Transient
@@ -18,6 +17,7 @@ from common.logs import get_logger
 from common.metrics import counter
 from ingest import dataset_table, quarantine
 from ingest.blocks import LoadedBlock, blocks_of
+from ingest.intake import event_of
 from ingest.manifest import Chunk, Counts, Manifest
 from ingest.settings import Settings
 from ingest.source import ObjectRange
@@ -59,7 +59,7 @@ class ChunkLoader:
 
     async def take(self, record: ConsumerRecord) -> None:
         """When it returns, the chunk is durable or its upload has failed. Raises Transient: the same again later."""
-        event = _event(record)
+        event = event_of(record, ChunkPlanned)
         faultpoint("ingest.fetched")
         chunk = await self._manifest.begin(event.upload_id, event.generation, event.chunk_no)
         if chunk is None:
@@ -142,11 +142,3 @@ def _check(chunk: Chunk, counts: Counts) -> None:
 
 def _token(chunk: Chunk, block_no: int, digest: str) -> str:
     return f"{chunk.upload_id}:{chunk.generation}:{chunk.chunk_no}:{block_no}:{digest}"
-
-
-def _event(record: ConsumerRecord) -> ChunkPlanned:
-    try:
-        return ChunkPlanned.model_validate_json(record.value or b"")
-    except ValidationError as exc:
-        fault = exc.errors(include_url=False, include_input=False)[0]
-        raise Permanent(f"not a ChunkPlanned: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None

@@ -7,7 +7,6 @@ import numpy as np
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from obstore.store import ObjectStore
-from pydantic import ValidationError
 
 from common.datasets import Dataset, Datasets
 from common.errors import Permanent, Transient
@@ -19,6 +18,7 @@ from common.topics import INGEST_CHUNKS
 from ingest.formats.layout import Layout
 from ingest.formats.records import Place, Source, pieces
 from ingest.formats.sniff import SAMPLE_BYTES, Sample, sniff
+from ingest.intake import event_of
 from ingest.manifest import FINISHED, Manifest, PlannedChunk, Upload
 from ingest.settings import Settings
 from ingest.source import ObjectRange
@@ -43,7 +43,7 @@ class Planner:
 
     async def take(self, record: ConsumerRecord) -> None:
         """Raises Transient: the same again later; Permanent: a dead letter. A file at fault is neither, it fails."""
-        event = _event(record)
+        event = event_of(record, UploadReceived)
         log = _log.bind(upload_id=str(event.upload_id), dataset=event.dataset)
         upload = await self._manifest.claim(event)
         if upload.state == "planning":
@@ -96,14 +96,6 @@ class Planner:
         event = ChunkPlanned(upload_id=upload.upload_id, generation=upload.generation, chunk_no=chunk_no)
         key = f"{upload.upload_id}:{chunk_no}".encode()
         await self._producer.send_and_wait(INGEST_CHUNKS.name, event.encoded(), key)
-
-
-def _event(record: ConsumerRecord) -> UploadReceived:
-    try:
-        return UploadReceived.model_validate_json(record.value or b"")
-    except ValidationError as exc:
-        fault = exc.errors(include_url=False, include_input=False)[0]
-        raise Permanent(f"not an UploadReceived: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
 def _cuts(source: Source, layout: Layout, chunk_bytes: int) -> Iterator[PlannedChunk]:

@@ -14,6 +14,7 @@ from common.clock import SystemClock
 from common.datasets import load_datasets
 from common.dead_letter import bury
 from common.health import open_ops_port
+from common.intake import Intake
 from common.kafka import consumer_broker, open_producer
 from common.lifecycle import forever, in_background
 from common.postgres import open_postgres
@@ -21,7 +22,7 @@ from common.progress import Progress
 from common.topics import INGEST_CHUNKS, INGEST_DEAD, INGEST_UPLOADS
 from ingest.bucket_watch import BucketWatch
 from ingest.chunks import ChunkLoader
-from ingest.intake import Intake, subscribe
+from ingest.intake import or_bury, subscribe
 from ingest.manifest import Manifest
 from ingest.planner import Planner
 from ingest.settings import Settings
@@ -75,8 +76,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         planning, loading = Progress(clock, settings.stalled_s), Progress(clock, settings.stalled_s)
         planner = Planner(manifest, bucket, producer, datasets, settings)
         loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, moved=loading.moved)
-        plans = Intake(planner.take, dead, planning, settings)
-        loads = Intake(loader.take, dead, loading, settings)
+        plans = Intake(or_bury(planner.take, dead, planning), planning, settings)
+        loads = Intake(or_bury(loader.take, dead, loading), loading, settings)
         progress = (
             (planning, subscribe(broker, INGEST_UPLOADS, settings.planner_group, plans, settings)),
             (loading, subscribe(broker, INGEST_CHUNKS, settings.loader_group, loads, settings)),
