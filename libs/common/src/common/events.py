@@ -1,11 +1,12 @@
 """What travels over Kafka: one frozen model per event. Consumers ignore unknown fields, so producers may add some."""
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from common.errors import Permanent
 from common.ids import new_id
 
 
@@ -110,3 +111,17 @@ class CreditsExhausted(CreditsEvent):
     """The balance reached zero."""
 
     kind: Literal["exhausted"] = "exhausted"
+
+
+E = TypeVar("E", bound=Event)
+
+
+def event_of(kind: type[E], value: bytes | None) -> E:
+    """Raises Permanent, with the first fault and its place but not its value, for what is no such event."""
+    try:
+        return kind.model_validate_json(value or b"")
+    except ValidationError as exc:
+        fault = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "value"
+        article = "an" if kind.__name__.startswith(tuple("AEIOU")) else "a"
+        raise Permanent(f"not {article} {kind.__name__}: {where}: {fault['msg']}") from None

@@ -12,12 +12,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.settings import ProcessSettings
 
 Check: TypeAlias = Callable[[], Awaitable[object]]
 State: TypeAlias = Literal["healthy", "unhealthy"]
 _CHECK_S = 2.0
+_PROBES = frozenset({"/healthz", "/readyz"})
 
 
 async def check_all(checks: Mapping[str, Check], deadline_s: float = _CHECK_S) -> dict[str, State]:
@@ -70,6 +72,18 @@ async def open_ops_port(
     finally:
         server.should_exit = True
         await serving
+
+
+class Probes:
+    """/healthz and /readyz of load balancers on a port that serves something else: what is wrapped never sees them."""
+
+    def __init__(self, app: ASGIApp, probes: ASGIApp) -> None:
+        self._app = app
+        self._probes = probes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self._probes if scope.get("path") in _PROBES else self._app
+        await asked(scope, receive, send)
 
 
 class QuietServer(uvicorn.Server):

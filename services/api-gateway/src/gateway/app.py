@@ -1,7 +1,7 @@
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from common.health import ops_app
+from common.health import Probes, ops_app
 from common.http import RequestIds, install_error_envelope
 from common.json_body import install_openapi
 from gateway import account, admin, dataset_routes, health, query, query_receipts, uploads
@@ -18,7 +18,6 @@ _ROUTERS = (
     admin.router,
     health.router,
 )
-_PROBES = frozenset({"/healthz", "/readyz"})
 
 
 def create_app() -> FastAPI:
@@ -29,18 +28,6 @@ def create_app() -> FastAPI:
         app.include_router(router)
     install_openapi(app)
     return app
-
-
-class Probes:
-    """/healthz and /readyz of load balancers, beside the API: no request id, no place in the log of requests."""
-
-    def __init__(self, app: ASGIApp, probes: ASGIApp) -> None:
-        self._app = app
-        self._probes = probes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = self._probes if scope.get("path") in _PROBES else self._app
-        await asked(scope, receive, send)
 
 
 def served_app(gateway: Gateway) -> ASGIApp:

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Query, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import InvalidApiKey
-from common.health import check_all
+from common.health import Probes, ops_app
 from common.http import RequestIds, answer_client_error, install_error_envelope
 from common.postgres import borrowed, outage_is_unavailable
 from credits.calls import OperationCalls
@@ -19,17 +19,15 @@ from credits.reconcile import reconcile
 from credits.statement import read_balance, read_statement
 from credits.wiring import Credits
 
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-
 
 def make_app(service: Credits) -> ASGIApp:
     app = FastAPI(title="BigData API: credits", docs_url=None, redoc_url=None)
     app.state.credits = service
     install_error_envelope(app)
     _add_reads(app, service)
-    _add_health(app, service)
     calls = OperationCalls(app, service.commits, service.settings.body_bytes_max)
-    return RequestIds(BearerTokens(calls, service.settings.credits_tokens.get_secret_value().split(",")))
+    known = BearerTokens(calls, service.settings.credits_tokens.get_secret_value().split(","))
+    return RequestIds(Probes(known, ops_app(service.checks)))
 
 
 class BearerTokens:
@@ -40,7 +38,7 @@ class BearerTokens:
         self._expected = [b"Bearer " + token.strip().encode() for token in tokens if token.strip()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS or self._is_known(scope):
+        if scope["type"] != "http" or self._is_known(scope):
             await self._app(scope, receive, send)
             return
         answer = await answer_client_error(Request(scope), InvalidApiKey("This token is not valid"))
@@ -89,18 +87,6 @@ def _add_reads(app: FastAPI, service: Credits) -> None:
             borrowed(service.postgres, service.settings.reconcile_s) as connection,
         ):
             return _json(_encoded(await reconcile(connection)))
-
-
-def _add_health(app: FastAPI, service: Credits) -> None:
-    @app.get("/healthz")
-    async def healthz() -> Response:
-        return Response("ok\n")
-
-    @app.get("/readyz")
-    async def readyz() -> Response:
-        states = await check_all(service.checks)
-        ready = all(state == "healthy" for state in states.values())
-        return Response(orjson.dumps(states), status_code=200 if ready else 503, media_type="application/json")
 
 
 def _json(body: bytes) -> Response:

@@ -11,13 +11,12 @@ from obstore.store import ObjectStore
 
 from common.datasets import Dataset, Datasets
 from common.errors import Permanent, Transient
-from common.events import ChunkPlanned
+from common.events import ChunkPlanned, event_of
 from common.faultpoints import faultpoint
 from common.logs import get_logger
 from common.metrics import counter
 from ingest import dataset_table, quarantine
 from ingest.blocks import LoadedBlock, blocks_of
-from ingest.intake import event_of
 from ingest.manifest import Chunk, Counts, Manifest
 from ingest.settings import Settings
 from ingest.source import ObjectRange
@@ -59,7 +58,7 @@ class ChunkLoader:
 
     async def take(self, record: ConsumerRecord) -> None:
         """When it returns, the chunk is durable or its upload has failed. Raises Transient: the same again later."""
-        event = event_of(record, ChunkPlanned)
+        event = event_of(ChunkPlanned, record.value)
         faultpoint("ingest.fetched")
         chunk = await self._manifest.begin(event.upload_id, event.generation, event.chunk_no)
         if chunk is None:

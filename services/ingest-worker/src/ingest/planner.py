@@ -10,7 +10,7 @@ from obstore.store import ObjectStore
 
 from common.datasets import Dataset, Datasets
 from common.errors import Permanent, Transient
-from common.events import ChunkPlanned, UploadReceived
+from common.events import ChunkPlanned, UploadReceived, event_of
 from common.faultpoints import faultpoint
 from common.logs import get_logger
 from common.metrics import counter
@@ -18,7 +18,6 @@ from common.topics import INGEST_CHUNKS
 from ingest.formats.layout import Layout
 from ingest.formats.records import Place, Source, pieces
 from ingest.formats.sniff import SAMPLE_BYTES, Sample, sniff
-from ingest.intake import event_of
 from ingest.manifest import FINISHED, Manifest, PlannedChunk, Upload
 from ingest.settings import Settings
 from ingest.source import ObjectRange
@@ -43,7 +42,7 @@ class Planner:
 
     async def take(self, record: ConsumerRecord) -> None:
         """Raises Transient: the same again later; Permanent: a dead letter. A file at fault is neither, it fails."""
-        event = event_of(record, UploadReceived)
+        event = event_of(UploadReceived, record.value)
         log = _log.bind(upload_id=str(event.upload_id), dataset=event.dataset)
         upload = await self._manifest.claim(event)
         if upload.state == "planning":
