@@ -80,6 +80,7 @@ def _regular_end(text: bytes, at: int) -> int | None:
 @example(b'5" pipe,3\n"a"b,4\n1,2')
 @example(b'"a\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\nb",1\n2,3')
 @example(b'""\n,""""\n\r"\r""\na"\r"""""\n""\na,"\r')
+@example(b'"aaaaaaaa\r\n\r\n\r\n\r\n\r\n"\r\n')  # exactly the limit, without its CR LF
 def test_records_are_those_of_the_definition(text: bytes) -> None:
     expected = [(record, kind) for record, kind in defined(text) if kind != TOO_LONG]
     seen = found(text)

@@ -112,24 +112,21 @@ def scan(buffer: bytes, dialect: Dialect, *, final: bool) -> Records:
     """The records that are complete in the buffer, which begins at a record; `final`: nothing follows it."""
     text = np.frombuffer(buffer, np.uint8)
     breaks = _line_breaks(text, dialect, final=final)
+    stops = _line_stops(text, breaks)
     if dialect.quote and dialect.quote in buffer:
-        ends, odd = _Quotes(text, breaks, dialect, final=final).records()
+        ends, odd = _Quotes(text, breaks, stops, dialect, final=final).records()
     else:
         ends, odd = np.arange(len(breaks)), np.zeros(len(breaks), np.bool_)
-    return _assembled(buffer, text, breaks, ends, odd)
+    return _assembled(buffer, breaks, stops, ends, odd)
 
 
 def _assembled(
-    buffer: bytes, text: npt.NDArray[np.uint8], breaks: Positions, ends: Positions, odd: npt.NDArray[np.bool_]
+    buffer: bytes, breaks: Positions, stops: Positions, ends: Positions, odd: npt.NDArray[np.bool_]
 ) -> Records:
     """`ends` are indexes of the breaks that end a record."""
     previous = np.concatenate([[-1], ends[:-1]]).astype(np.int64) if len(ends) else ends
     starts = np.where(previous < 0, 0, breaks[previous] + 1)
-    stops = breaks[ends]
-    # CR LF: the break is the LF, the CR is no content either.
-    after_return = (stops > starts) & (stops < len(text)) & (text[np.maximum(stops - 1, 0)] == _CR)
-    after_return &= text[np.minimum(stops, len(text) - 1)] == _LF
-    stops = stops - after_return
+    stops = stops[ends]
     kinds = np.where(odd, ODD, REGULAR).astype(np.uint8)
     kinds[stops - starts > RECORD_BYTES_MAX] = TOO_LONG
     kept = stops > starts
@@ -155,6 +152,14 @@ def _line_breaks(text: npt.NDArray[np.uint8], dialect: Dialect, *, final: bool) 
     return found
 
 
+def _line_stops(text: npt.NDArray[np.uint8], breaks: Positions) -> Positions:
+    """Where the content before each break ends. CR LF: the break is the LF, the CR is no content either."""
+    after_return = (breaks > 0) & (breaks < len(text)) & (text[np.maximum(breaks - 1, 0)] == _CR)
+    after_return &= text[np.minimum(breaks, len(text) - 1)] == _LF
+    stops: Positions = breaks - after_return
+    return stops
+
+
 class _Quotes:
     """Record ends of a buffer with quotes.
 
@@ -163,8 +168,10 @@ class _Quotes:
     searches instead of another pass.
     """
 
-    def __init__(self, text: npt.NDArray[np.uint8], breaks: Positions, dialect: Dialect, *, final: bool) -> None:
-        self._size, self._breaks, self._final = len(text), breaks, final
+    def __init__(
+        self, text: npt.NDArray[np.uint8], breaks: Positions, stops: Positions, dialect: Dialect, *, final: bool
+    ) -> None:
+        self._size, self._breaks, self._stops, self._final = len(text), breaks, stops, final
         self._quotes = np.flatnonzero(text == dialect.quote[0])
         self._before = np.searchsorted(self._quotes, breaks)  # quotes before each break
         structure = np.zeros(256, np.bool_)
@@ -215,7 +222,7 @@ class _Quotes:
     def _first_too_long(self, run: Positions, next_break: int) -> int:
         """A quoted field that closes only after the limit is taken for one that was never meant to be open."""
         before = np.concatenate([[next_break - 1], run[:-1]]).astype(np.int64) if len(run) else run
-        sizes = self._breaks[run] - np.where(before < 0, 0, self._breaks[before] + 1)
+        sizes = self._stops[run] - np.where(before < 0, 0, self._breaks[before] + 1)
         too_long = np.flatnonzero((sizes > RECORD_BYTES_MAX) & (run - before > 1))
         return int(too_long[0]) if len(too_long) else len(run)
 
