@@ -59,57 +59,55 @@ class Reserve(_Model):
     digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Extend(_Model):
-    op: Literal["extend"] = "extend"
+class _OnHold(_Model):
     user_id: UUID | None = Field(None, description="when known: keeps the queue fair, and must be the hold's")
     hold_id: UUID
+
+
+class _Posting(_Model):
+    """Who posts it and why; the key makes a repeat harmless."""
+
+    actor: str
+    reason: str = Field("", max_length=500)
+    key: Key
+
+
+class Extend(_OnHold):
+    op: Literal["extend"] = "extend"
     ttl_s: Ttl
 
 
-class Capture(_Model):
+class Capture(_OnHold):
     op: Literal["capture"] = "capture"
-    user_id: UUID | None = Field(None, description="when known: keeps the queue fair, and must be the hold's")
-    hold_id: UUID
     amount_mc: Amount
     receipt: Receipt
     answer: StoredAnswer | None = None
 
 
-class Release(_Model):
+class Release(_OnHold):
     op: Literal["release"] = "release"
-    user_id: UUID | None = Field(None, description="when known: keeps the queue fair, and must be the hold's")
-    hold_id: UUID
     reason: str = Field(max_length=200)
     receipt: Receipt | None = None
 
 
-class Grant(_Model):
+class Grant(_Posting):
     op: Literal["grant"] = "grant"
     user_id: UUID
     amount_mc: PositiveAmount
-    actor: str
-    reason: str = Field("", max_length=500)
-    key: Key
 
 
-class SetBalance(_Model):
+class SetBalance(_Posting):
     """Posts the adjustment that makes posted equal to amount_mc."""
 
     op: Literal["set_balance"] = "set_balance"
     user_id: UUID
     amount_mc: Amount
-    actor: str
-    reason: str = Field("", max_length=500)
-    key: Key
 
 
-class Refund(_Model):
+class Refund(_Posting):
     op: Literal["refund"] = "refund"
     entry_id: UUID
     amount_mc: PositiveAmount
-    actor: str
-    reason: str = Field("", max_length=500)
-    key: Key
 
 
 Operation = Annotated[
