@@ -1,16 +1,13 @@
 """`python -m gateway serve` answers the public API, `python -m gateway migrate` prepares its schema."""
 
-import argparse
-import asyncio
 import gc
 
 import uvicorn
 
+from common.command import serve_or_migrate
 from common.health import QuietServer, open_ops_port
-from common.lifecycle import run, serve_until_stopped
-from common.logs import configure_logs, get_logger
-from common.migrations import migrate
-from common.settings import settings_or_exit
+from common.lifecycle import serve_until_stopped
+from common.logs import get_logger
 from gateway.settings import Settings
 
 _log = get_logger(__name__)
@@ -19,16 +16,7 @@ _SERVING_SHARE = 0.5
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
-    arguments.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
-    command = arguments.parse_args().command
-    settings = settings_or_exit(Settings)
-    configure_logs("gateway", settings.log_level)
-    if command == "migrate":
-        applied = asyncio.run(migrate(settings, "gateway", "gateway"))
-        _log.info("migrated", applied=applied)
-    else:
-        run(serve(settings))
+    serve_or_migrate("gateway", "Answers the public API.", Settings, serve=serve)
 
 
 async def serve(settings: Settings) -> None:

@@ -1,29 +1,16 @@
-import argparse
 import gc
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from common.command import serve_or_migrate
 from common.health import QuietServer, open_ops_port
-from common.lifecycle import run, serve_until_stopped
-from common.logs import configure_logs, get_logger
-from common.migrations import migrate
-from common.settings import settings_or_exit
+from common.lifecycle import serve_until_stopped
 from credits.settings import Settings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="credits", description="Owns every balance.")
-    parser.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
-    command = parser.parse_args().command
-    settings = settings_or_exit(Settings)
-    configure_logs("credits", settings.log_level)
-    run(_migrate(settings) if command == "migrate" else _serve(settings))
-
-
-async def _migrate(settings: Settings) -> None:
-    for name in await migrate(settings, "credits", "credits"):
-        get_logger(__name__).info("migrated", migration=name)
+    serve_or_migrate("credits", "Owns every balance.", Settings, serve=_serve)
 
 
 async def _serve(settings: Settings) -> None:

@@ -1,15 +1,14 @@
 """`python -m ingest serve` (the default) or `python -m ingest migrate`."""
 
-import argparse
 import sys
 
 from common.clickhouse import open_clickhouse
+from common.command import serve_or_migrate
 from common.datasets import load_datasets
 from common.errors import Transient
-from common.lifecycle import run, until_stopped
-from common.logs import configure_logs, get_logger
+from common.lifecycle import until_stopped
+from common.logs import get_logger
 from common.migrations import migrate
-from common.settings import settings_or_exit
 from ingest import dataset_table, quarantine
 from ingest.dataset_table import TableDiffers
 from ingest.settings import Settings
@@ -18,12 +17,7 @@ _log = get_logger(__name__)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="ingest", description="Turns files and records into rows.")
-    parser.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
-    command: str = parser.parse_args().command
-    settings = settings_or_exit(Settings)
-    configure_logs("ingest-worker", settings.log_level)
-    run(_serve(settings) if command == "serve" else _migrate(settings))
+    serve_or_migrate("ingest-worker", "Turns files and records into rows.", Settings, serve=_serve, migrate=_migrate)
 
 
 async def _serve(settings: Settings) -> None:
