@@ -6,7 +6,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml li
 STACK ?= local
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo up down test check bench lock format
+.PHONY: setup demo up down test faults check bench lock format
 
 setup: .venv/ready  ## make the virtual environment and install everything, editable
 
@@ -30,6 +30,9 @@ down: setup  ## stop it
 
 test: setup  ## unit tests, then journeys on a stack of their own
 	$(BIN)/python -m pytest
+
+faults: setup  ## the long fault tests, one after the other
+	$(BIN)/python -m pytest -m long
 
 check: setup  ## lint and types
 	$(BIN)/ruff check .
