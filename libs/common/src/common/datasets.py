@@ -6,13 +6,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from common.column_types import ColumnType, column_type
+from common.dataset_faults import Misplaced, explained
+from common.dataset_terms import Access, Retention
 from common.settings import BadSettings
+from common.yaml_places import BadYaml, Document, read_yaml
 
 _NAME = r"^[a-z][a-z0-9_]{0,62}$"
-_SCALAR = re.compile(r"string|integer|float|boolean|date|timestamp|country|json|decimal\(\d+,\s*\d+\)")
+# Of no dataset: the tables of one are <name>, <name>_history and <name>_fill, and this is every dataset's.
+_RESERVED_TABLES = frozenset({"quarantine", "erased"})
+_RESERVED_ENDS = ("_history", "_fill")
 SYSTEM_COLUMNS: Mapping[str, str] = {
     "dedupe_key": "string",
     "ingest_ts": "timestamp",
@@ -22,24 +35,44 @@ SYSTEM_COLUMNS: Mapping[str, str] = {
 
 
 class Column(BaseModel):
+    """`formats`: how dates and timestamps may be written besides ISO 8601 and epochs, in strptime's notation."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: str
+    values: tuple[str, ...] = Field((), description="of an enum: what it may be")
     normalise: Literal["email", "phone", "name", "text"] | None = None
     aliases: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
     pii: bool = False
     index: Literal["exact", "text"] | None = None
 
+    @field_validator("type")
+    @classmethod
+    def _known_type(cls, text: str) -> str:
+        column_type(text)
+        return text
+
     @model_validator(mode="after")
-    def _known_type(self) -> Self:
-        if not _SCALAR.fullmatch(self.type):
-            raise ValueError(
-                f"unknown type {self.type!r}: string, integer, decimal(p,s), float, boolean, date, "
-                "timestamp, country or json"
-            )
-        if self.normalise and self.type != "string":
-            raise ValueError(f"normalise: {self.normalise} needs type string, not {self.type}")
+    def _fits_its_type(self) -> Self:
+        kind, item = self.parsed.kind, self.parsed.item.kind
+        if self.normalise and item != "string":
+            raise Misplaced(("normalise",), f"{self.normalise} needs type string or list(string), not {self.type}")
+        if item == "enum" and (not self.values or len(set(self.values)) < len(self.values) or "" in self.values):
+            raise Misplaced(("values",), "an enum needs values: [first, second], each once and none empty")
+        if self.values and item != "enum":
+            raise Misplaced(("values",), f"only an enum has values, not {self.type}")
+        if self.formats and item not in {"date", "timestamp"}:
+            raise Misplaced(("formats",), f"only dates and timestamps have formats, not {self.type}")
+        if self.index == "exact" and kind == "json":
+            raise Misplaced(("index",), "a json column cannot be looked up; declare what is looked up as a column")
+        if self.index == "text" and kind != "string":
+            raise Misplaced(("index",), f"a text index needs type string, not {self.type}")
         return self
+
+    @property
+    def parsed(self) -> ColumnType:
+        return column_type(self.type)
 
 
 def _to_millicredits(value: object) -> object:
@@ -87,6 +120,8 @@ class Dataset(BaseModel):
     on_invalid: Literal["drop_value", "reject_row"] = "drop_value"
     default_region: str = Field("US", pattern="^[A-Z]{2}$", description="of phone numbers in rows without a country")
     price: PriceList = PriceList()
+    access: Access = Access()
+    retention: Retention = Retention()
 
     @model_validator(mode="before")
     @classmethod
@@ -97,19 +132,38 @@ class Dataset(BaseModel):
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
+        if self.name in _RESERVED_TABLES or self.name.endswith(_RESERVED_ENDS):
+            raise Misplaced(("name",), f"{self.name!r} is the name of a table of the system, choose another")
         for name in self.columns:
             if not re.fullmatch(_NAME, name) or name in SYSTEM_COLUMNS or name in {"version", "extra"}:
-                raise ValueError(f"column name {name!r} is reserved or not a lower-case identifier")
-        for names in self.identity:
+                raise Misplaced(("columns", name), f"column name {name!r} is reserved or not a lower-case identifier")
+        self._check_identity()
+        self._check_labels()
+        return self
+
+    def _check_identity(self) -> None:
+        for place, names in enumerate(self.identity):
+            here = ("identity", place)
+            if not names or len(set(names)) < len(names):
+                raise Misplaced(here, "expected a column, or a list of columns that are each there once")
             for name in names:
                 if name not in self.columns:
-                    raise ValueError(f"identity names {name!r}, which is not a column")
+                    raise Misplaced(here, f"identity names {name!r}, which is not a column")
+                if self.columns[name].parsed.kind in {"json", "list"}:
+                    raise Misplaced(here, f"{name!r} is a {self.columns[name].type} and cannot identify a row")
+
+    def _check_labels(self) -> None:
         seen: dict[str, str] = {}
         for name, column in self.columns.items():
             for label in (name, *column.aliases):
                 if seen.setdefault(label, name) != name:
-                    raise ValueError(f"{label!r} names both {seen[label]!r} and {name!r}")
-        return self
+                    raise Misplaced(("columns", name), f"{label!r} names both {seen[label]!r} and {name!r}")
+
+    @property
+    def identifying(self) -> tuple[str, ...]:
+        """Every column of an identity, in the order of the declaration."""
+        named = {name for names in self.identity for name in names}
+        return tuple(name for name in self.columns if name in named)
 
     def column_of(self, label: str) -> str | None:
         """The column that an input field of this name fills, by name or alias; case and blanks do not matter."""
@@ -137,7 +191,7 @@ class Datasets(Mapping[str, Dataset]):
 
 
 def load_datasets(folder: Path) -> Datasets:
-    """Read and check every declaration in the folder; BadSettings names the file and the place of the first fault."""
+    """Read and check every declaration in the folder; BadSettings has a line for each fault, with its place."""
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise BadSettings(f"{folder}: no dataset is declared here, expected at least one .yaml file")
@@ -146,12 +200,24 @@ def load_datasets(folder: Path) -> Datasets:
 
 def _load(file: Path) -> Dataset:
     try:
-        dataset = Dataset.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except yaml.YAMLError as exc:
-        raise BadSettings(f"{file}: {exc}") from None
+        document = read_yaml(file.read_text(encoding="utf-8"))
+        dataset = _declared(document)
+    except BadYaml as exc:
+        raise BadSettings(f"{file}:{exc}") from None
+    except UnicodeDecodeError:
+        raise BadSettings(f"{file}: expected UTF-8") from None
     except ValidationError as exc:
-        fault = exc.errors(include_url=False)[0]
-        raise BadSettings(f"{file}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+        faults = explained(exc, Dataset)
+        raise BadSettings("\n".join(f"{file}:{document.line_of(path)}: {said}" for path, said in faults)) from None
     if dataset.name != file.stem:
-        raise BadSettings(f"{file}: name is {dataset.name!r}, the file says {file.stem!r}")
+        raise BadSettings(
+            f"{file}:{document.line_of(('name',))}: name is {dataset.name!r} and the file is {file.name!r}: "
+            "they must be the same"
+        )
     return dataset
+
+
+def _declared(document: Document) -> Dataset:
+    if not isinstance(document.value, dict):
+        raise BadYaml("1: expected a mapping that starts with name, identity and columns")
+    return Dataset.model_validate(document.value)
