@@ -6,7 +6,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml li
 STACK ?= local
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo up down test faults check bench lock format
+.PHONY: setup demo up down test faults check bench lock locks format
 
 setup: .venv/ready  ## make the virtual environment and install everything, editable
 
@@ -46,6 +46,17 @@ format: setup  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: setup  ## resolve again and write requirements.lock
+lock: setup  ## resolve again to the newest versions and write the lock files
 	$(BIN)/uv lock --upgrade
-	$(BIN)/uv export --quiet --no-emit-workspace --format requirements-txt --all-packages --all-groups --no-header --no-annotate --output-file requirements.lock
+	$(MAKE) locks
+
+EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --format requirements-txt --no-header --no-annotate
+IMAGE_LOCKS := deploy/docker/requirements
+
+locks:  ## write what is resolved: one file for development, one for each image
+	$(EXPORT) --all-packages --all-groups --output-file requirements.lock
+	$(EXPORT) --only-group build --output-file $(IMAGE_LOCKS)/build.lock
+	$(EXPORT) --package bigdata-gateway --no-default-groups --output-file $(IMAGE_LOCKS)/gateway.lock
+	$(EXPORT) --package bigdata-credits --no-default-groups --output-file $(IMAGE_LOCKS)/credits.lock
+	$(EXPORT) --package bigdata-ingest --no-default-groups --output-file $(IMAGE_LOCKS)/ingest-worker.lock
+	$(EXPORT) --package bigdata-audit --no-default-groups --output-file $(IMAGE_LOCKS)/audit-logger.lock

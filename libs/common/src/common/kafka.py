@@ -47,7 +47,7 @@ async def open_producer(settings: KafkaSettings, *, required: bool = True) -> As
         linger_ms=5,
         max_batch_size=128 * 1024,
         request_timeout_ms=10_000,
-        **_client_security(settings),
+        **client_security(settings),
     )
     try:
         if required:
@@ -131,14 +131,19 @@ def rewind(consumer: AIOKafkaConsumer, records: Iterable[ConsumerRecord]) -> Non
         consumer.seek(place, earliest[place])
 
 
-async def create_topics(brokers: str, **security: Any) -> None:
+async def create_topics(brokers: str, *, replication: int = 1, min_insync: int = 1, **security: Any) -> None:
     """Create every topic of the table that is missing; leaves existing ones as they are."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers, **security)
     await admin.start()
     try:
         existing = set(await admin.list_topics())
         missing = [
-            NewTopic(topic.name, topic.partitions, 1, topic_configs={"retention.ms": str(topic.retention_ms)})
+            NewTopic(
+                topic.name,
+                topic.partitions,
+                replication,
+                topic_configs={"retention.ms": str(topic.retention_ms), "min.insync.replicas": str(min_insync)},
+            )
             for topic in topics.ALL
             if topic.name not in existing
         ]
@@ -185,7 +190,7 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
     return context
 
 
-def _client_security(settings: KafkaSettings) -> dict[str, Any]:
+def client_security(settings: KafkaSettings) -> dict[str, Any]:
     password = settings.kafka_sasl_password
     return {
         "security_protocol": settings.kafka_security,
