@@ -50,6 +50,21 @@ def test_an_event_without_its_identity_is_permanent(field: str) -> None:
         read_entry(orjson.dumps(document), WINDOW)
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_details_and_trace_come_along_on_either_way(plain: bool) -> None:  # noqa: FBT001
+    event = finished(details={"role": {"old": "user", "new": "viewer"}}, trace_id="0af7651916cd43dd8448eb211c80319c")
+    value = event.encoded() if plain else orjson.dumps(orjson.loads(event.encoded()) | {"rows": "10"})
+    entry = read_entry(value, WINDOW)
+    assert entry.trace_id == event.trace_id
+    assert orjson.loads(entry.details or "") == event.details
+
+
+@pytest.mark.parametrize("change", [{"trace_id": "no trace"}, {"trace_id": 7}, {"details": "text"}, {"details": [1]}])
+def test_a_trace_or_details_of_another_shape_are_permanent(change: dict[str, Any]) -> None:
+    with pytest.raises(Permanent, match="not a RequestFinished"):
+        read_entry(orjson.dumps(orjson.loads(finished().encoded()) | change), WINDOW)
+
+
 def test_unknown_fields_are_ignored() -> None:
     value = orjson.dumps(orjson.loads(finished().encoded()) | {"added_later": {"a": 1}})
     assert read_entry(value, WINDOW).username == "ada"

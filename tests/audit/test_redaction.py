@@ -1,6 +1,9 @@
+from typing import Any
+
+import orjson
 import pytest
 
-from audit.redaction import clean
+from audit.redaction import clean, clean_details
 
 KEY = "bd_0a1b2c3d_" + "x" * 43
 CONTROLS = ["\r", "\n", "\x00", "\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"]
@@ -37,3 +40,28 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 
 def test_long_text_is_cut_and_shows_it() -> None:
     assert clean("x" * 1_000_000, 64) == "x" * 63 + "…"
+
+
+def test_every_text_of_the_details_is_clean_and_what_was_a_number_stays_one() -> None:
+    told = {
+        "role": {"old": "user", "new": f"admin {KEY}"},
+        "credits": {"old": 1.5, "new": 2},
+        "why\r\n": ["a\x00b", None],
+    }
+    assert orjson.loads(clean_details(told)) == {
+        "role": {"old": "user", "new": "admin [hidden]"},
+        "credits": {"old": 1.5, "new": 2},
+        "why\\x0d\\x0a": ["a\\x00b", None],
+    }
+
+
+@pytest.mark.parametrize("details", [{"n": 2**70}, {f"k{n}": "x" * 200 for n in range(50)}])
+def test_details_that_are_no_details_are_not_kept(details: dict[str, Any]) -> None:
+    assert clean_details(details) == '{"cut":true}'
+
+
+def test_details_within_details_end_somewhere() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(500):
+        deep = {"more": deep}
+    assert len(clean_details(deep)) < 100

@@ -8,6 +8,7 @@ from common import migrations
 from common.lifecycle import run
 from common.logs import configure_logs, get_logger
 from common.settings import PostgresSettings, settings_or_exit
+from common.tracing import tracing
 
 S = TypeVar("S", bound=PostgresSettings)
 Main = Callable[[S], Coroutine[Any, Any, None]]
@@ -31,4 +32,5 @@ def serve_or_migrate(
     command: str = parser.parse_args().command
     settings = settings_or_exit(settings_class)
     configure_logs(process, settings.log_level)
-    run(serve(settings) if command == "serve" else migrate(settings))
+    with tracing(process, settings):
+        run(serve(settings) if command == "serve" else migrate(settings))

@@ -37,13 +37,17 @@ class StoredAnswer(_Model):
     body_base64: str
 
 
-class OpenAccount(_Model):
+class _Asked(_Model):
+    traceparent: str | None = Field(None, max_length=64, description="the trace it belongs to, if there is one")
+
+
+class OpenAccount(_Asked):
     op: Literal["open_account"] = "open_account"
     user_id: UUID
     low_balance_mc: Amount = 0
 
 
-class Reserve(_Model):
+class Reserve(_Asked):
     """Open a hold. The caller chooses hold_id: an outcome with another one is an earlier request with the same key.
 
     Without a key hold_id alone tells a retry, which costs the ledger one row less. A key whose hold was released or
@@ -59,12 +63,12 @@ class Reserve(_Model):
     digest: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class _OnHold(_Model):
+class _OnHold(_Asked):
     user_id: UUID | None = Field(None, description="when known: keeps the queue fair, and must be the hold's")
     hold_id: UUID
 
 
-class _Posting(_Model):
+class _Posting(_Asked):
     """Who posts it and why; the key makes a repeat harmless."""
 
     actor: str

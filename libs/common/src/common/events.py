@@ -1,7 +1,7 @@
 """What travels over Kafka: one frozen model per event. Consumers ignore unknown fields, so producers may add some."""
 
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,6 +65,8 @@ class RequestFinished(Event):
     error_code: str | None = None
     action: str | None = Field(None, description="admin actions: what was done")
     target: str | None = Field(None, description="admin actions: to whom or what")
+    details: dict[str, Any] | None = Field(None, description="admin actions: what changed, old and new")
+    trace_id: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="where the request can be followed")
     kind: Literal["request"] = "request"
 
 

@@ -12,6 +12,7 @@ from common.errors import Transient
 from common.kafka import rewind
 from common.logs import get_logger
 from common.progress import Progress
+from common.tracing import consuming
 
 Take = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
 
@@ -42,7 +43,8 @@ class Intake:
         records: Sequence[ConsumerRecord] = raw if isinstance(raw, tuple) else (raw,)
         log = _log.bind(topic=records[0].topic, offset=records[0].offset, records=len(records))
         try:
-            await self._take(records)
+            with consuming(records[0].topic, [record.headers for record in records]):
+                await self._take(records)
         except Transient as exc:
             log.warning("records wait", reason=str(exc), pause_s=self._pause_s)
             await self._try_again(message, records)

@@ -24,6 +24,7 @@ from common.idle_fetches import pace_idle_fetches
 from common.lifecycle import in_background
 from common.logs import get_logger
 from common.settings import KafkaSettings
+from common.tracing import Headers, with_carried
 
 _log = get_logger(__name__)
 _CONNECT_AGAIN_S = 1.0
@@ -61,7 +62,10 @@ async def open_producer(settings: KafkaSettings, *, required: bool = True) -> As
 
 
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka publishes no types
-    """Sends wait for the first connection. The library's own would ask nobody for metadata, seven times a second."""
+    """Sends wait for the first connection. The library's own would ask nobody for metadata, seven times a second.
+
+    What is sent carries the trace it belongs to.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -71,10 +75,20 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka publishes n
         await super().start()
         self._connected.set()
 
-    async def send(self, *record: Any, **more: Any) -> "asyncio.Future[Any]":
+    async def send(  # noqa: PLR0917 - as the library's own, which also calls it in this order
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: Headers | None = None,
+    ) -> "asyncio.Future[Any]":
         if not self._connected.is_set():
             await self._connected.wait()
-        sent: asyncio.Future[Any] = await super().send(*record, **more)
+        sent: asyncio.Future[Any] = await super().send(
+            topic, value, key, partition, timestamp_ms, with_carried(headers)
+        )
         return sent
 
     async def partitions_for(self, topic: str) -> set[int]:

@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 import structlog
 
+from common.tracing import trace_id
+
 # Whatever carries a secret is logged as its name only. Keys of callers never reach a log call at all.
 _SECRET_WORDS = ("password", "secret", "token", "api_key", "authorization")
 
@@ -16,6 +18,7 @@ def configure_logs(process: str, level: str) -> None:
     """Send structlog and the standard library's loggers through one JSON renderer, bound to the process name."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _name_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -44,6 +47,12 @@ def configure_logs(process: str, level: str) -> None:
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
     return logger
+
+
+def _name_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if (current := trace_id()) is not None:
+        event["trace_id"] = current
+    return event
 
 
 def _hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -28,6 +28,10 @@ class ProcessSettings(BaseSettings):
     ops_port: int = Field(0, ge=0, le=65535, description="0 takes a free port")
     datasets_folder: Path = Field(Path("configs/datasets"), description="one YAML file per dataset")
     shutdown_s: float = Field(25, gt=0, le=600, description="intake stopped to process gone")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, pattern="^(https?://.+)?$", description="OTLP over HTTP, http://host:4318; empty: there are no traces"
+    )
+    trace_share: float = Field(1, ge=0, le=1, description="of the traces that begin here, those that are kept")
 
     @classmethod
     def settings_customise_sources(

@@ -4,6 +4,7 @@ from starlette.types import ASGIApp
 from common.health import Probes, ops_app
 from common.http import RequestIds, install_error_envelope
 from common.json_body import install_openapi
+from common.tracing import Traced
 from gateway import account, admin, dataset_routes, health, query, query_receipts, uploads
 from gateway.audit_trail import AuditTrail
 from gateway.wiring import Gateway
@@ -36,4 +37,4 @@ def served_app(gateway: Gateway) -> ASGIApp:
     app.state.gateway = gateway
     app.state.body_bytes_max = gateway.settings.body_bytes_max
     audited = AuditTrail(RequestIds(app), gateway.spool, gateway.clock)
-    return Probes(audited, ops_app(health.readiness(gateway)))
+    return Probes(Traced(audited), ops_app(health.readiness(gateway)))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.clock import Clock
 from common.metrics import counter, histogram
+from common.tracing import trace_id
 from gateway.roles import Caller
 from gateway.spool import Captured, Released
 
@@ -32,6 +33,7 @@ class Trail:
     error_code: str | None = None
     action: str | None = None
     target: str | None = None
+    details: dict[str, Any] | None = None  # of an admin's action: what changed, old and new
     # Set before reserve is called: a hold that nothing settled by the end of the request is released.
     hold: UUID | None = None
     settlement: Captured | Released | None = None
@@ -157,6 +159,8 @@ def _event(
             "error_code": trail.error_code or state.get("error_code"),
             "action": trail.action,
             "target": _short(trail.target),
+            "details": trail.details,
+            "trace_id": trace_id(),
             "kind": "request",
         }
     )

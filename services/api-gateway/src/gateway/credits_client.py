@@ -24,6 +24,7 @@ from common.errors import IdempotencyMismatch, InsufficientCredits, InvalidReque
 from common.logs import get_logger
 from common.metrics import counter
 from common.prices import credits as as_credits
+from common.tracing import carried, span
 from gateway.merging import Merging
 from gateway.settings import Settings
 
@@ -102,8 +103,18 @@ class CreditsClient:
         belongs to an earlier request with the same key. After Unavailable the hold may exist all the same: release it
         through the spool.
         """
-        operation = Reserve(user_id=user_id, hold_id=hold_id, amount_mc=amount_mc, ttl_s=ttl_s, key=key, digest=digest)
-        outcome = await self._urgent(operation)
+        with span("credits.reserve"):
+            outcome = await self._urgent(
+                Reserve(
+                    user_id=user_id,
+                    hold_id=hold_id,
+                    amount_mc=amount_mc,
+                    ttl_s=ttl_s,
+                    key=key,
+                    digest=digest,
+                    traceparent=carried(),
+                )
+            )
         if outcome.ok:
             return outcome
         if outcome.code == "insufficient_credits":

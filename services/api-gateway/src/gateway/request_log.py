@@ -1,10 +1,11 @@
 """Reading the log of requests that audit publishes."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from common.postgres import Pool, outage_is_unavailable
 from gateway.answers import bad_cursor, cursor_of, place_of
@@ -26,12 +27,14 @@ class LogEntry(BaseModel):
     error_code: str | None
     action: str | None
     target: str | None
+    details: dict[str, Any] | None = Field(description="of an admin's action: what changed, old and new")
+    trace_id: str | None = Field(description="where the request can be followed; null while tracing is off")
     created_at: datetime
 
 
 _PAGE = """
     SELECT event_id AS id, request_id, user_id, username, endpoint, method, status, duration_ms, rows, credits_used_mc,
-           ip, dataset, error_code, action, target, created_at
+           ip, dataset, error_code, action, target, details, trace_id, created_at
       FROM audit.requests
      WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR endpoint = $2)
        AND ($3::text IS NULL OR method = upper($3)) AND ($4::int IS NULL OR status = $4)

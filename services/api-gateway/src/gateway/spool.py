@@ -13,6 +13,7 @@ from common.credit_operations import Capture, Receipt, Release, StoredAnswer
 from common.faultpoints import faultpoint
 from common.logs import get_logger
 from common.metrics import counter, gauge
+from common.tracing import carried
 from gateway.settings import Settings
 from gateway.spool_records import RECORD_BYTES_MAX, encode
 from gateway.spool_segments import OwnedFolder, Segment, Side
@@ -41,6 +42,7 @@ class Captured:
             amount_mc=self.amount_mc,
             receipt=self.receipt,
             answer=self.answer,
+            traceparent=carried(),
         )
 
 
@@ -54,7 +56,13 @@ class Released:
     receipt: Receipt | None = None
 
     def operation(self) -> Release:
-        return Release(user_id=self.user_id, hold_id=self.hold_id, reason=self.reason[:200], receipt=self.receipt)
+        return Release(
+            user_id=self.user_id,
+            hold_id=self.hold_id,
+            reason=self.reason[:200],
+            receipt=self.receipt,
+            traceparent=carried(),
+        )
 
 
 @dataclass

@@ -21,6 +21,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingErr
 from common.clickhouse import open_clickhouse
 from common.errors import QueryTimeout, QueryTooExpensive, Unavailable
 from common.logs import get_logger
+from common.tracing import span
 from gateway.query_plan import QueryPlan
 from gateway.settings import Settings
 
@@ -113,7 +114,7 @@ class Warehouse:
         return int(orjson.loads(raw)[0])
 
     async def _run(self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], form: str) -> bytes:
-        with _translated():
+        with _translated(), span("clickhouse.query"):
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
                 client = await self._connected()
                 return await client.raw_query(

@@ -1,6 +1,7 @@
 """One event of the topic becomes one entry of the log, or a reason why it never can."""
 
 import math
+import re
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from uuid import UUID
 import orjson
 from asyncpg.pgproto.pgproto import UUID as QuickUUID  # noqa: N811 - a uuid.UUID, made in C: ten times faster
 
-from audit.redaction import clean
+from audit.redaction import clean, clean_details
 from common.credit_operations import AMOUNT_MAX_MC
 from common.errors import Permanent
 from common.events import RequestFinished, event_of
@@ -20,6 +21,7 @@ _TEXTS_MAX = (16, 200, 128, 64, 128, 64, 64, 256)
 _PLAIN_BYTES_MAX = 4096
 _ROWS_MAX = 10**15
 _STATUS_MAX = 999
+_TRACE_ID = re.compile("[0-9a-f]{32}")
 
 
 class Entry(NamedTuple):
@@ -34,6 +36,8 @@ class Entry(NamedTuple):
     credits_used_mc: int
     duration_ms: float
     status: int
+    details: str | None
+    trace_id: str | None
     method: str
     endpoint: str
     username: str | None
@@ -83,6 +87,8 @@ def _read_plain(value: bytes) -> Entry | None:
             get("credits_used_mc", 0),
             document["duration_ms"],
             document["status"],
+            None if (details := get("details")) is None else clean_details(dict(details)),
+            None if (trace := get("trace_id")) is None else _trace_id(trace),
             *_clean_texts_cached(
                 document["method"],
                 document["endpoint"],
@@ -128,6 +134,8 @@ def _read_by_model(value: bytes) -> Entry:
         event.credits_used_mc,
         event.duration_ms,
         event.status,
+        None if event.details is None else clean_details(event.details),
+        event.trace_id,
         *_clean_texts(
             event.method,
             event.endpoint,
@@ -139,6 +147,12 @@ def _read_by_model(value: bytes) -> Entry:
             event.target,
         ),
     )
+
+
+def _trace_id(given: str) -> str:
+    if not _TRACE_ID.fullmatch(given):
+        raise ValueError
+    return given
 
 
 def _refuse_impossible(entry: Entry, window: Window) -> None:

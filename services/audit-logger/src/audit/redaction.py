@@ -1,8 +1,15 @@
 """What may stand in the log's text fields. They hold what clients sent: names, routes, targets."""
 
 import re
+from typing import Any
+
+import orjson
 
 _CUT = "…"
+_CUT_DETAILS = '{"cut":true}'
+_DETAIL_CHARS_MAX = 256
+_DETAILS_BYTES_MAX = 4096
+_DEPTH_MAX = 4
 
 # C0, DEL, C1, line and paragraph separators, and marks that turn text around: a log line stays one line and reads as
 # it is stored, in a terminal too.
@@ -20,6 +27,27 @@ def clean(text: str, chars_max: int) -> str:
     # Bounded before it is searched: a megabyte of name costs no more than a long one.
     text = _CONTROL.sub(_escaped, _SECRET.sub(_HIDDEN, text[: 4 * chars_max]))
     return text if len(text) <= chars_max else text[: chars_max - 1] + _CUT
+
+
+def clean_details(details: dict[str, Any]) -> str:
+    """As JSON, every text in it clean. What is larger than an admin's action has to say is not kept."""
+    try:
+        kept = orjson.dumps(_cleaned(details, _DEPTH_MAX))
+    except TypeError:  # a number beyond 64 bits
+        return _CUT_DETAILS
+    return kept.decode() if len(kept) <= _DETAILS_BYTES_MAX else _CUT_DETAILS
+
+
+def _cleaned(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return clean(value, _DETAIL_CHARS_MAX)
+    if not isinstance(value, dict | list):
+        return value
+    if not depth:
+        return _CUT
+    if isinstance(value, list):
+        return [_cleaned(item, depth - 1) for item in value]
+    return {clean(str(key), _DETAIL_CHARS_MAX): _cleaned(item, depth - 1) for key, item in value.items()}
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.errors import BadHeader, ClientError, TooLarge
 from common.http import envelope
 from common.logs import get_logger
+from common.tracing import serving
 from credits.ledger import Outcome, Row
-from credits.operations import OPERATIONS, batch_answer, row_of, rows_of_batch, single_answer
+from credits.operations import OPERATIONS, asked, batch_answer, row_of, rows_of, single_answer, traces_of
 
 _log = get_logger(__name__)
 _JSON = (b"content-type", b"application/json")
@@ -72,7 +73,9 @@ class OperationCalls:
 
 def _calls(commits: Queue) -> Mapping[str, Call]:
     async def batch(raw: bytes) -> bytes:
-        return batch_answer(await commits.submit(rows_of_batch(raw)))
+        operations = asked(raw)
+        with serving(traces_of(operations)):
+            return batch_answer(await commits.submit(rows_of(operations)))
 
     def single(op: str) -> Call:
         async def operation(raw: bytes) -> bytes:

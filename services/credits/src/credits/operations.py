@@ -1,6 +1,6 @@
 """From the bytes of a call to rows of the ledger, and from outcomes back to bytes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 import orjson
@@ -12,6 +12,7 @@ from common.credit_operations import (
     Extend,
     Grant,
     OpenAccount,
+    Operation,
     OutcomeCode,
     Refund,
     Release,
@@ -38,8 +39,21 @@ _BATCH = TypeAdapter(Batch)
 
 
 def rows_of_batch(raw: bytes) -> list[Row]:
+    return rows_of(asked(raw))
+
+
+def asked(raw: bytes) -> Sequence[Operation]:
     """Raises InvalidRequest for the whole call when one operation is malformed: the caller has a fault, not a user."""
-    return [_ROW_OF[type(ask)](ask) for ask in _parsed(_BATCH.validate_json, raw).operations]
+    operations: Sequence[Operation] = _parsed(_BATCH.validate_json, raw).operations
+    return operations
+
+
+def rows_of(operations: Sequence[Operation]) -> list[Row]:
+    return [_ROW_OF[type(ask)](ask) for ask in operations]
+
+
+def traces_of(operations: Sequence[Operation]) -> Iterator[tuple[str, str | None]]:
+    return ((f"credits {ask.op}", ask.traceparent) for ask in operations)
 
 
 def row_of(model: type[BaseModel], raw: bytes) -> Row:

@@ -8,6 +8,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from common.errors import Permanent, Transient
+from common.tracing import span
 
 # What no retry can help: the data or the statement. Everything else (too many parts, disk full, memory, a restart,
 # a table that a migration has yet to make) passes, and the loader waits for it.
@@ -33,8 +34,9 @@ async def insert(client: AsyncClient, table: str, columns: Sequence[str], arrow:
         "async_insert": 0,
         "deduplicate_blocks_in_dependent_materialized_views": 1,
     }
-    async with outages_are_transient():
-        await client.raw_insert(table, columns, arrow, settings=settings, fmt="ArrowStream")
+    with span("clickhouse.insert", table=table):
+        async with outages_are_transient():
+            await client.raw_insert(table, columns, arrow, settings=settings, fmt="ArrowStream")
 
 
 @asynccontextmanager
