@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import pytest
@@ -27,8 +28,24 @@ class Producer:
 async def test_a_dead_letter_has_the_original_bytes_and_says_where_they_were_and_why() -> None:
     producer = Producer()
     await bury(producer, AUDIT_DEAD, records_of([b"\xff"], partition=2, first=9)[0], "no good")
-    headers = {"reason": b"no good", "topic": b"audit.requests.v1", "partition": b"2", "offset": b"9"}
+    headers = {
+        "reason": b"no good",
+        "topic": b"audit.requests.v1",
+        "partition": b"2",
+        "offset": b"9",
+        "timestamp": b"0",
+    }
     assert producer.sent == [("audit.dead.v1", b"\xff", b"key", headers)]
+
+
+async def test_of_the_headers_it_came_with_only_the_dataset_is_kept() -> None:
+    producer = Producer()
+    (record,) = records_of([b"{}"])
+    headers = (("reply_to", b"elsewhere"), ("dataset", None), ("dataset", b"people"), ("reason", b"forged"))
+    await bury(producer, AUDIT_DEAD, dataclasses.replace(record, headers=headers), "no good")
+    ((_, _, _, kept),) = producer.sent
+    assert (kept["dataset"], kept["reason"]) == (b"people", b"no good")
+    assert "reply_to" not in kept
 
 
 async def test_an_oversize_record_is_buried_cut_with_its_size() -> None:

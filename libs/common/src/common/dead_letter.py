@@ -11,22 +11,29 @@ from common.topics import Topic
 # A record may have passed a broker or codec with a larger limit than the dead letters' topic has.
 _BYTES_KEPT_OF_OVERSIZE = 256 * 1024
 _REASON_CHARS_MAX = 500
+# The only header of the original that a replay needs; whatever else a client sent stays behind.
+DATASET = "dataset"
+_DATASET_BYTES_MAX = 255
 
 _log = get_logger(__name__)
 _dead_letters = counter("bigdata_dead_letters_total", "Records that no retry could help", "topic")
 
 
 async def bury(producer: AIOKafkaProducer, topic: Topic, record: ConsumerRecord, reason: str) -> None:
-    """Publish the original key and bytes with headers reason, topic, partition, offset; wait for the acknowledgement.
+    """Publish the original key and bytes with headers reason, topic, partition, offset, timestamp; wait until it is
+    acknowledged.
 
     Raises Transient when the broker does not take it: the record must then keep its place. Call it before the offset
-    is committed, so a crash repeats a dead letter rather than losing one. The headers it came with are not copied.
+    is committed, so a crash repeats a dead letter rather than losing one. Of the headers it came with `dataset` alone
+    is copied.
     """
     headers = [
         ("reason", reason[:_REASON_CHARS_MAX].encode("utf-8", "replace")),
         ("topic", record.topic.encode()),
         ("partition", str(record.partition).encode()),
         ("offset", str(record.offset).encode()),
+        ("timestamp", str(record.timestamp).encode()),
+        *_dataset_of(record),
     ]
     try:
         await _send(producer, topic, record, headers)
@@ -41,6 +48,11 @@ async def bury(producer: AIOKafkaProducer, topic: Topic, record: ConsumerRecord,
         offset=record.offset,
         to=topic.name,
     )
+
+
+def _dataset_of(record: ConsumerRecord) -> list[tuple[str, bytes]]:
+    given = next((value for name, value in record.headers if name == DATASET and value), b"")
+    return [(DATASET, bytes(given[:_DATASET_BYTES_MAX]))] if given else []
 
 
 async def _send(

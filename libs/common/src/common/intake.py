@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from faststream.kafka.message import KafkaMessage
 
@@ -15,6 +15,7 @@ from common.progress import Progress
 from common.tracing import consuming
 
 Take = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
+Gather = Callable[[AIOKafkaConsumer, Sequence[ConsumerRecord]], Awaitable[Sequence[ConsumerRecord]]]
 
 _log = get_logger(__name__)
 
@@ -27,12 +28,23 @@ class Retries(Protocol):
     def retry_max_s(self) -> float: ...
 
 
+class Partly(Transient):
+    """The first `count` records are durable and the others must wait."""
+
+    def __init__(self, count: int, reason: str) -> None:
+        super().__init__(reason)
+        self.count = count
+
+
 class Intake:
     """One message or batch at a time. Whatever goes wrong with it, it is fetched again after a pause that doubles."""
 
-    def __init__(self, take: Take, progress: Progress, retries: Retries) -> None:
-        """`take` returns when the records are durable; dead letters are its own business."""
-        self._take = take
+    def __init__(self, take: Take, progress: Progress, retries: Retries, *, gather: Gather | None = None) -> None:
+        """`take` returns when the records are durable; dead letters are its own business.
+
+        `gather` may fetch more records from the consumer, and returns them after those it was given.
+        """
+        self._take, self._gather = take, gather
         self._progress = progress
         self._first_s, self._max_s = retries.retry_first_s, retries.retry_max_s
         self._pause_s = self._first_s
@@ -43,8 +55,15 @@ class Intake:
         records: Sequence[ConsumerRecord] = raw if isinstance(raw, tuple) else (raw,)
         log = _log.bind(topic=records[0].topic, offset=records[0].offset, records=len(records))
         try:
+            if self._gather is not None:
+                records = await self._gather(message.consumer, records)
             with consuming(records[0].topic, [record.headers for record in records]):
                 await self._take(records)
+        except Partly as exc:
+            log.warning("records wait until somebody has looked", reason=str(exc), pause_s=self._max_s, taken=exc.count)
+            rewind(message.consumer, records[exc.count :])
+            await _commit(message)
+            await asyncio.sleep(self._max_s)
         except Transient as exc:
             log.warning("records wait", reason=str(exc), pause_s=self._pause_s)
             await self._try_again(message, records)

@@ -13,14 +13,26 @@ class Topic:
     key: str
     partitions: int
     retention_ms: int
-    value: type[events.Event] | None  # None: the original bytes of a dead letter
+    value: type[events.Event] | None  # None: bytes that others made: records, notices, dead letters
 
 
 INGEST_UPLOADS = Topic("ingest.uploads.v1", "upload_id", 6, 7 * _DAY_MS, events.UploadReceived)
 INGEST_CHUNKS = Topic("ingest.chunks.v1", "upload_id:chunk_no", 12, 7 * _DAY_MS, events.ChunkPlanned)
+INGEST_RECORDS = Topic("ingest.records.v1", "identity or none", 12, 7 * _DAY_MS, None)
+INGEST_BUCKET = Topic("ingest.bucket.v1", "object key", 6, 7 * _DAY_MS, None)
 INGEST_DEAD = Topic("ingest.dead.v1", "original key", 3, 30 * _DAY_MS, None)
 AUDIT_REQUESTS = Topic("audit.requests.v1", "user_id", 6, 7 * _DAY_MS, events.RequestFinished)
 AUDIT_DEAD = Topic("audit.dead.v1", "original key", 3, 30 * _DAY_MS, None)
 CREDITS_EVENTS = Topic("credits.events.v1", "user_id", 6, 7 * _DAY_MS, events.CreditsEvent)
 
-ALL = (INGEST_UPLOADS, INGEST_CHUNKS, INGEST_DEAD, AUDIT_REQUESTS, AUDIT_DEAD, CREDITS_EVENTS)
+DEAD = (INGEST_DEAD, AUDIT_DEAD)
+ALL = (
+    INGEST_UPLOADS,
+    INGEST_CHUNKS,
+    INGEST_RECORDS,
+    INGEST_BUCKET,
+    INGEST_DEAD,
+    AUDIT_REQUESTS,
+    AUDIT_DEAD,
+    CREDITS_EVENTS,
+)

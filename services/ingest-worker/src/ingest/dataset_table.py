@@ -5,12 +5,13 @@ For now one ReplacingMergeTree, read with FINAL: one row per dedupe_key, the one
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
@@ -52,6 +53,22 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Origins:
+    """The same of rows from several places: `upload` says of each row which of `upload_ids` it has."""
+
+    upload_ids: Sequence[str]
+    upload: npt.NDArray[np.int64]
+    sequences: npt.NDArray[np.int64]
+    arrived_us: npt.NDArray[np.int64]  # since 1970
+
+    @classmethod
+    def of(cls, origin: Origin, count: int) -> "Origins":
+        arrived = int(origin.arrived.astimezone(UTC).timestamp() * 1_000_000)
+        none = np.zeros(count, np.int64)
+        return cls([origin.upload_id], none, none + origin.sequence, none + arrived)
+
+
+@dataclass(frozen=True)
 class Block:
     """The rows of one INSERT, encoded. Equal rows give an equal digest, and only equal rows do."""
 
@@ -60,13 +77,16 @@ class Block:
     digest: str
 
 
-def encoded(rows: Rows, origin: Origin) -> Block:
+def encoded(rows: Rows, origin: Origin | Origins) -> Block:
     count = len(rows)
+    origins = Origins.of(origin, count) if isinstance(origin, Origin) else origin
     columns = {name: _sent(values) for name, values in rows.columns.items()}
     columns["extra"] = rows.extra.fill_null("")
-    columns["upload_id"] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), [origin.upload_id])
+    columns["upload_id"] = pa.DictionaryArray.from_arrays(
+        pa.array(origins.upload.astype(np.int16)), list(origins.upload_ids)
+    )
     columns["row_no"] = pa.array(rows.row_numbers.astype(np.uint64))
-    columns["version"] = _versions(rows, origin)
+    columns["version"] = _versions(rows, origins)
     batch = pa.record_batch(columns)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
@@ -79,17 +99,16 @@ def _sent(values: Any) -> Any:
     return values.cast(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(values.type) else values
 
 
-def _versions(rows: Rows, origin: Origin) -> Any:
+def _versions(rows: Rows, origins: Origins) -> Any:
     """Order time first: record_ts, else the arrival. Never the time of the insert, so a replay makes the same."""
     earliest = int(EARLIEST.timestamp()) * 1_000_000
-    arrived = int(origin.arrived.astimezone(UTC).timestamp() * 1_000_000)
-    times = np.full(len(rows), arrived, np.int64)
+    times = origins.arrived_us
     stamps = rows.columns.get(_ORDER_TIME)
     if stamps is not None and pa.types.is_timestamp(stamps.type):
         given = stamps.cast(pa.int64())
         times = np.where(given.is_valid().to_numpy(zero_copy_only=False), given.fill_null(0).to_numpy(), times)
     time = (times - earliest).astype(np.uint64)
-    sequence = np.uint64(origin.sequence)
+    sequence = origins.sequences.astype(np.uint64)
     high = (time << np.uint64(_SEQUENCE_BITS - _LOW_SEQUENCE_BITS)) | (sequence >> np.uint64(_LOW_SEQUENCE_BITS))
     low = (sequence << np.uint64(_OFFSET_BITS)) | rows.offsets.astype(np.uint64)
     both = np.stack([low, high], axis=1).astype("<u8").tobytes()

@@ -142,7 +142,7 @@ class Manifest:
             if failed is None:
                 return False
             if await connection.fetchval(_ANY_ROWS, upload_id):
-                await _raise_version(connection, failed["dataset"])
+                await raise_version(connection, failed["dataset"])
             return True
 
     async def finished(self, upload_ids: Sequence[UUID]) -> set[UUID]:
@@ -154,6 +154,12 @@ class Manifest:
     async def ask(self) -> None:
         async with self._connection() as connection:
             await connection.fetchval("SELECT 1")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """For what else is kept beside uploads: the same outages, translated the same way."""
+        async with self._connection() as connection, connection.transaction():
+            yield connection
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -273,11 +279,11 @@ async def _finish_upload(connection: Connection, upload_id: UUID) -> str | None:
     if ended is None:
         return None
     if ended["accepted"]:
-        await _raise_version(connection, ended["dataset"])
+        await raise_version(connection, ended["dataset"])
     return str(ended["state"])
 
 
-async def _raise_version(connection: Connection, dataset: str) -> None:
+async def raise_version(connection: Connection, dataset: str) -> None:
     await connection.fetchval(_RAISE_VERSION, dataset)
 
 

@@ -10,6 +10,12 @@ class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettin
 
     planner_group: str = Field("ingest-planner", min_length=1, description="consumer group; replicas share it")
     loader_group: str = Field("ingest-loader", min_length=1, description="consumer group; replicas share it")
+    records_group: str = Field("ingest-records", min_length=1, description="consumer group; replicas share it")
+    records_rows_max: int = Field(50_000, ge=1, le=1_000_000, description="records of one INSERT")
+    records_bytes_max: int = Field(16 << 20, ge=1 << 20, le=1 << 30, description="of the records of one INSERT")
+    records_wait_s: float = Field(1, ge=0.01, le=60, description="how long records gather before they are loaded")
+    dead_letters_max: int = Field(1000, ge=0, description="with the share: beyond both, records stop until a restart")
+    dead_letters_share_max: float = Field(0.1, ge=0, le=1, description="of the records that may be dead letters")
     chunk_bytes: int = Field(32 << 20, ge=1 << 16, le=1 << 30, description="about the size of one chunk of a file")
     chunk_attempts_max: int = Field(3, ge=1, le=100, description="times a chunk may stop its loader; then it fails")
     chunk_stalled_s: float = Field(300, gt=0, le=86_400, description="silence before a chunk is announced again")

@@ -6,7 +6,7 @@ from functools import partial
 from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from faststream.kafka import KafkaBroker
-from faststream.kafka.subscriber.usecase import DefaultSubscriber
+from faststream.kafka.subscriber.usecase import BatchSubscriber, DefaultSubscriber
 
 from common.bucket import open_bucket
 from common.clickhouse import open_clickhouse
@@ -25,6 +25,9 @@ from ingest.chunks import ChunkLoader
 from ingest.intake import or_bury, subscribe
 from ingest.manifest import Manifest
 from ingest.planner import Planner
+from ingest.record_counts import RecordCounts
+from ingest.records import RecordLoader, gatherer
+from ingest.records import subscribe as subscribe_records
 from ingest.settings import Settings
 
 # Between stopping the intake and the process being gone, the producer and the pools close.
@@ -42,7 +45,7 @@ class Worker:
     producer: AIOKafkaProducer
     watch: BucketWatch
     broker: KafkaBroker
-    progress: tuple[tuple[Progress, DefaultSubscriber], ...]
+    progress: tuple[tuple[Progress, DefaultSubscriber | BatchSubscriber], ...]
 
     async def ask_clickhouse(self) -> None:
         await self.clickhouse.query("SELECT 1")
@@ -73,18 +76,26 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         bucket = open_bucket(settings)
         broker = consumer_broker(settings, graceful_s=max(1, settings.shutdown_s - _CLOSE_S))
         dead = partial(bury, producer, INGEST_DEAD)
-        planning, loading = Progress(clock, settings.stalled_s), Progress(clock, settings.stalled_s)
+        planning, loading, recording = (Progress(clock, settings.stalled_s) for _ in range(3))
         planner = Planner(manifest, bucket, producer, datasets, settings)
         loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, moved=loading.moved)
+        records = RecordLoader(RecordCounts(manifest), clickhouse, datasets, dead, settings)
         plans = Intake(or_bury(planner.take, dead, planning), planning, settings)
         loads = Intake(or_bury(loader.take, dead, loading), loading, settings)
+        record_intake = Intake(records.take, recording, settings, gather=gatherer(settings))
         progress = (
             (planning, subscribe(broker, INGEST_UPLOADS, settings.planner_group, plans, settings)),
             (loading, subscribe(broker, INGEST_CHUNKS, settings.loader_group, loads, settings)),
+            (recording, subscribe_records(broker, record_intake, settings)),
         )
         watch = BucketWatch(manifest, bucket, producer, datasets, clock, settings)
         worker = Worker(settings, manifest, clickhouse, producer, watch, broker, progress)
-        checks = {"postgres": manifest.ask, "clickhouse": worker.ask_clickhouse, "kafka": worker.ask_kafka}
+        checks = {
+            "postgres": manifest.ask,
+            "clickhouse": worker.ask_clickhouse,
+            "kafka": worker.ask_kafka,
+            "records": records.ask,
+        }
         await closing.enter_async_context(open_ops_port(settings, checks, alive=worker.check_progress))
         await closing.enter_async_context(
             in_background(
