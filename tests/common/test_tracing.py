@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from common.settings import ProcessSettings
-from common.tracing import Traced, carried, consuming, serving, span, trace_id, tracing, with_carried
+from common.tracing import Traced, _parent_of, carried, consuming, serving, span, trace_id, tracing, with_carried
 from support.otlp import Collector, open_collector
 
 _THEIRS = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -104,6 +104,10 @@ async def test_a_request_begins_a_trace_whatever_the_client_sends() -> None:
     assert one.name == "GET unmatched"
     assert [one.trace_id] == seen
     assert one.trace_id not in _THEIRS
+
+
+def test_a_header_without_a_value_has_no_parent() -> None:
+    assert _parent_of([("traceparent", None), ("other", b"x")]) is None  # type: ignore[list-item]  # a client's doing
 
 
 async def test_a_trace_that_is_not_kept_has_no_id_to_look_for() -> None:

@@ -134,7 +134,8 @@ def _links(parents: Iterable[str]) -> list[Link]:
 
 
 def _parent_of(headers: Headers) -> str | None:
-    return next((value.decode("ascii", "replace") for name, value in headers if name == HEADER), None)
+    # A client may have sent the header without a value.
+    return next((value.decode("ascii", "replace") for name, value in headers if name == HEADER and value), None)
 
 
 class Traced:
