@@ -29,6 +29,7 @@ class _FakePool:
         self.asked: list[list[str]] = []
         self.down = False
         self.active = True
+        self.left_s: float | None = None
         self.noted: list[Any] = []
 
     async def acquire(self) -> "_FakePool":
@@ -45,7 +46,8 @@ class _FakePool:
         known = hashlib.sha256(_KEY).hexdigest()
         row = {
             "key_sha256": known, "key_id": UUID(int=1), "scopes": None, "user_id": UUID(int=2),
-            "username": "ada", "role": "user", "plan": "standard",
+            "username": "ada", "role": "user", "plan": "standard", "datasets": [], "requests_per_minute": None,
+            "left_s": self.left_s,
         }  # fmt: skip
         return [row] if self.active and known in digests else []
 

@@ -117,7 +117,10 @@ def parse_body(model: type[M], raw: bytes) -> M:
     Refused here because they answer 500 or are silently accepted otherwise: NaN and Infinity, numbers beyond a
     float, duplicate keys, lone surrogates, U+0000, encodings other than UTF-8, nesting beyond the parser's depth.
     """
-    document = strict_json(raw)
+    return validated(model, strict_json(raw))
+
+
+def validated(model: type[M], document: Any) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""A JSON body as a dependency: read with a limit, parsed strictly, and documented in /openapi.json.
+"""A body as a dependency: read with a limit, parsed strictly, and documented in /openapi.json.
 
 FastAPI's own body parameter documents itself, but reads without a limit and accepts what `parse_body` refuses.
 
@@ -14,30 +14,41 @@ from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 
 from common.errors import BadHeader, TooLarge, UnsupportedFormat
-from common.http import parse_body
+from common.form_body import FORM, form_fields, is_form
+from common.http import parse_body, validated
 
 BODY_BYTES_MAX = 1 << 20
 M = TypeVar("M", bound=BaseModel)
 
 
 class JsonBody(Generic[M]):
-    def __init__(self, model: type[M], bytes_max: int | None) -> None:
+    def __init__(self, model: type[M], bytes_max: int | None, *, optional: bool, form: bool) -> None:
         self.model = model
+        self.optional = optional
+        self.form = form
         self._bytes_max = bytes_max
 
     async def __call__(self, request: Request) -> M:
         bytes_max = self._bytes_max
         if bytes_max is None:
             bytes_max = getattr(request.app.state, "body_bytes_max", BODY_BYTES_MAX)
-        return parse_body(self.model, await read_limited(request, bytes_max))
+        raw = await read_limited(request, bytes_max)
+        if self.form and is_form(request, raw):
+            return validated(self.model, form_fields(self.model, raw))
+        if self.optional and not raw:
+            return validated(self.model, {})
+        return parse_body(self.model, raw)
 
 
-def json_body(model: type[BaseModel], *, bytes_max: int | None = None) -> Any:
+def json_body(
+    model: type[BaseModel], *, bytes_max: int | None = None, optional: bool = False, form: bool = False
+) -> Any:
     """The dependency; raises MalformedJson, InvalidRequest, TooLarge, UnsupportedFormat.
 
-    The limit is its own, else `app.state.body_bytes_max`, else 1 MiB.
+    The limit is its own, else `app.state.body_bytes_max`, else 1 MiB. `optional`: no body at all is an empty object.
+    `form`: an HTML form's application/x-www-form-urlencoded is taken as well.
     """
-    return Depends(JsonBody(model, bytes_max))
+    return Depends(JsonBody(model, bytes_max, optional=optional, form=form))
 
 
 async def read_limited(request: Request, bytes_max: int) -> bytes:
@@ -71,30 +82,31 @@ def install_openapi(app: FastAPI) -> None:
 
 def _add_bodies(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for path, method, model in _bodies(app):
+    for path, method, body in _bodies(app):
         operation = document["paths"].get(path, {}).get(method.lower())
         if operation is None:
             continue
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = body.model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
-        schemas[model.__name__] = schema
-        reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+        schemas[body.model.__name__] = schema
+        content = {"schema": {"$ref": f"#/components/schemas/{body.model.__name__}"}}
+        kinds = ["application/json", FORM] if body.form else ["application/json"]
+        operation["requestBody"] = {"required": not body.optional, "content": dict.fromkeys(kinds, content)}
     return document
 
 
-def _bodies(app: FastAPI) -> Iterator[tuple[str, str, type[BaseModel]]]:
+def _bodies(app: FastAPI) -> Iterator[tuple[str, str, JsonBody[Any]]]:
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
         if dependant is None or route.path_format is None:
             continue
-        for model in _models_of(dependant):
+        for body in _bodies_of(dependant):
             for method in route.methods or ():
-                yield route.path_format, method, model
+                yield route.path_format, method, body
 
 
-def _models_of(dependant: Dependant) -> Iterator[type[BaseModel]]:
+def _bodies_of(dependant: Dependant) -> Iterator[JsonBody[Any]]:
     for inner in dependant.dependencies:
         if isinstance(inner.call, JsonBody):
-            yield inner.call.model
-        yield from _models_of(inner)
+            yield inner.call
+        yield from _bodies_of(inner)

@@ -44,7 +44,7 @@ async def create(
     require_plan(ask.plan, gateway.settings)
     user, key = await create_user(gateway.postgres, gateway.credits, ask)
     trail.target = str(user["id"])
-    gateway.api_keys.forget_all()
+    await gateway.key_notices.changed(user["id"])
     return one({"user": public(user), "api_key": key.secret})
 
 

@@ -4,7 +4,6 @@ A key is `bd_`, eight characters that name it, and 256 random bits. Stored are i
 a key of that entropy, and a stored hash cannot be used as a key.
 """
 
-import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,8 +16,9 @@ from fastapi import Request
 
 from common.clock import Clock
 from common.errors import BadHeader, InvalidApiKey, MissingApiKey
-from common.lifecycle import forever
+from common.lifecycle import forever, in_background
 from common.postgres import Pool, borrowed, outage_is_unavailable
+from gateway.answers import Row
 from gateway.audit_trail import trail_of
 from gateway.merging import Merging
 from gateway.rate_limit import RateLimit
@@ -71,11 +71,13 @@ def presented_key(headers: list[tuple[bytes, bytes]]) -> bytes:
 @dataclass(frozen=True, slots=True)
 class _Known:
     caller: Caller | None
-    asked_at: float
+    until: float  # by the process's clock
 
 
 _LOOK_UP = """
-    SELECT k.key_sha256, k.id AS key_id, k.scopes, u.id AS user_id, u.username, u.role, u.plan
+    SELECT k.key_sha256, k.id AS key_id, k.scopes, k.requests_per_minute, u.id AS user_id, u.username, u.role, u.plan,
+           ARRAY(SELECT dataset FROM gateway.dataset_grants AS g WHERE g.user_id = u.id) AS datasets,
+           extract(epoch FROM least(k.revoked_at, k.expires_at) - now())::float8 AS left_s
       FROM gateway.api_keys AS k JOIN gateway.users AS u ON u.id = k.user_id
      WHERE k.key_sha256 = ANY($1) AND u.status = 'active'
        AND (k.revoked_at IS NULL OR k.revoked_at > now()) AND (k.expires_at IS NULL OR k.expires_at > now())
@@ -98,9 +100,10 @@ class ApiKeys:
         self._keep_max = settings.api_key_cache_max
         self._good: dict[str, _Known] = {}
         self._bad: dict[str, _Known] = {}
+        self._forgotten = 0
         self._used: dict[UUID, datetime] = {}
         # Of one batch, not one by one: a thousand strangers with bad keys are four statements.
-        self._look_ups: Merging[str, Caller | None] = Merging(
+        self._look_ups: Merging[str, tuple[Caller | None, float | None]] = Merging(
             self._look_up, batch_max=_LOOK_UPS_AT_ONCE, waiting_max=_LOOK_UPS_WAITING
         )
 
@@ -108,15 +111,23 @@ class ApiKeys:
         """Raises InvalidApiKey, the same for unknown, revoked, expired and disabled; Unavailable without Postgres."""
         digest = key_digest(key)
         known = self._good.get(digest) or self._bad.get(digest)
-        if known is None or self._clock.monotonic() - known.asked_at >= self._keep_s:
+        if known is None or self._clock.monotonic() >= known.until:
             known = await self._ask(digest)
         if known.caller is None:
             raise InvalidApiKey
         self._used[known.caller.key_id] = self._clock.now()
         return known.caller
 
+    def forget(self, user_id: UUID) -> None:
+        """Something about this user or a key of theirs has changed."""
+        self._forgotten += 1
+        theirs = [digest for digest, known in self._good.items() if known.caller and known.caller.user_id == user_id]
+        for digest in theirs:
+            del self._good[digest]
+        self._bad.clear()  # a disabled user's key was there, and may be good again
+
     def forget_all(self) -> None:
-        """After this process changed users or keys; others learn of it within api_key_cache_s."""
+        self._forgotten += 1
         self._good.clear()
         self._bad.clear()
 
@@ -127,31 +138,40 @@ class ApiKeys:
 
     async def _ask(self, digest: str) -> _Known:
         asked_at = self._clock.monotonic()  # before asking: what is revoked meanwhile must not be kept longer
-        known = _Known(await self._look_ups.submit(digest), asked_at)
+        forgotten = self._forgotten
+        caller, left_s = await self._look_ups.submit(digest)
+        keep_s = self._keep_s if left_s is None else min(self._keep_s, left_s)
+        known = _Known(caller, asked_at + keep_s)
         self._good.pop(digest, None)
         self._bad.pop(digest, None)
-        kept, most = (self._bad, _BAD_KEYS_KEPT) if known.caller is None else (self._good, self._keep_max)
-        if len(kept) >= most:
-            kept.pop(next(iter(kept)))
-        kept[digest] = known
+        # What was read while a change was announced may be what it was before.
+        if forgotten == self._forgotten:
+            kept, most = (self._bad, _BAD_KEYS_KEPT) if caller is None else (self._good, self._keep_max)
+            if len(kept) >= most:
+                kept.pop(next(iter(kept)))  # asked for again longest ago: least recently used, to within keep_s
+            kept[digest] = known
         return known
 
-    async def _look_up(self, digests: list[str]) -> list[Caller | None]:
+    async def _look_up(self, digests: list[str]) -> list[tuple[Caller | None, float | None]]:
         async with outage_is_unavailable("The user store"), borrowed(self._postgres, _LOOK_UP_S) as connection:
             rows = await connection.fetch(_LOOK_UP, digests)
-        found = {
-            row["key_sha256"]: Caller(
-                user_id=UUID(int=row["user_id"].int),  # not the driver's subclass: every request encodes it
-                username=row["username"],
-                role=row["role"],
-                key_id=UUID(int=row["key_id"].int),
-                scopes=scopes_of(row["role"], row["scopes"]),
-                plan=row["plan"],
-            )
-            for row in rows
-        }
-        # Looked up and compared as digests: how long that takes says nothing about a key.
-        return [found.get(digest) for digest in digests]
+        found = {row["key_sha256"]: (_caller(row), row["left_s"]) for row in rows}
+        # Looked up and compared as digests: how long that takes says nothing about a key, and neither a prefix that
+        # exists nor one that does not changes what is done.
+        return [found.get(digest, (None, None)) for digest in digests]
+
+
+def _caller(row: Row) -> Caller:
+    return Caller(
+        user_id=UUID(int=row["user_id"].int),  # not the driver's subclass: every request encodes it
+        username=row["username"],
+        role=row["role"],
+        key_id=UUID(int=row["key_id"].int),
+        scopes=scopes_of(row["role"], row["scopes"]),
+        plan=row["plan"],
+        datasets=frozenset(row["datasets"]),
+        requests_per_minute=row["requests_per_minute"],
+    )
 
 
 def caller_with(scope: str, *, roles: frozenset[str] | None = None) -> Callable[[Request], Awaitable[Caller]]:
@@ -183,10 +203,9 @@ def caller_with(scope: str, *, roles: frozenset[str] | None = None) -> Callable[
 @asynccontextmanager
 async def open_api_keys(postgres: Pool, settings: Settings, clock: Clock) -> AsyncIterator[ApiKeys]:
     api_keys = ApiKeys(postgres, settings, clock)
-    noting = asyncio.create_task(forever("note key use", api_keys.note_use, pause_s=_LAST_USED_EVERY_S))
     try:
-        yield api_keys
+        async with in_background(forever("note key use", api_keys.note_use, pause_s=_LAST_USED_EVERY_S)):
+            yield api_keys
     finally:
-        noting.cancel()
         with suppress(Exception):  # a statistic: losing the last seconds of it is fine
             await api_keys.note_use()

@@ -38,6 +38,9 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     api_key_cache_s: float = Field(5, ge=0, le=60, description="how long a revoked key may still be admitted")
     api_key_cache_max: int = Field(50_000, ge=1, le=10_000_000)
 
+    keys_per_user_max: int = Field(20, ge=1, le=10_000, description="that work; revoked and expired ones do not count")
+    key_grace_max_s: int = Field(7 * 86400, ge=0, le=366 * 86400, description="longest life of a key that is replaced")
+
     plans: dict[str, Plan] = Field(_PLANS)
     bad_keys_per_minute: int = Field(100, ge=1, le=1_000_000, description="per address; beyond it 429 instead of 401")
     rate_limit_decision_s: float = Field(0.05, gt=0, le=1, description="beyond it the local bucket decides")

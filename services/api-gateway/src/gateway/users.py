@@ -17,7 +17,7 @@ from common.postgres import Pool, outage_is_unavailable
 from common.prices import number_to_millicredits
 from gateway.api_keys import NewKey, new_key
 from gateway.credits_client import CreditsClient
-from gateway.roles import Role
+from gateway.roles import Role, Scopes, require_grantable
 from gateway.settings import Settings
 
 _log = get_logger(__name__)
@@ -42,6 +42,7 @@ class CreateUser(BaseModel):
     role: Role = "user"
     credits: Credits = 100_000
     plan: str = Field("standard", max_length=40)
+    scopes: Scopes | None = Field(None, description="of the first key; those of the role if absent")
 
 
 class User(BaseModel):
@@ -67,13 +68,14 @@ _ACTIVATE = """
     WITH activated AS (
         UPDATE gateway.users SET status = 'active', activated_at = now()
          WHERE id = $1 AND activated_at IS NULL RETURNING id)
-    INSERT INTO gateway.api_keys (id, user_id, name, prefix, key_sha256)
-    SELECT $2, id, 'first', $3, $4 FROM activated RETURNING id
+    INSERT INTO gateway.api_keys (id, user_id, name, prefix, key_sha256, scopes)
+    SELECT $2, id, 'first', $3, $4, $5 FROM activated RETURNING id
 """
 
 
 async def create_user(postgres: Pool, credits_client: CreditsClient, ask: CreateUser) -> tuple[dict[str, Any], NewKey]:
     """Disabled user, account, first credits, active: repeatable after a crash at any step. Raises UsernameTaken."""
+    require_grantable(ask.role, ask.scopes or ())
     async with outage_is_unavailable("The user store"):
         claimed = await postgres.fetchrow(_CLAIM, new_id(), ask.username, ask.role, ask.plan, ask.credits)
     if claimed is None or (claimed["role"], claimed["plan"], claimed["credits_mc"]) != (
@@ -94,7 +96,7 @@ async def create_user(postgres: Pool, credits_client: CreditsClient, ask: Create
     faultpoint("gateway.user_granted")
     key = new_key()
     async with outage_is_unavailable("The user store"):
-        if not await postgres.fetchval(_ACTIVATE, user_id, new_id(), key.prefix, key.sha256):
+        if not await postgres.fetchval(_ACTIVATE, user_id, new_id(), key.prefix, key.sha256, ask.scopes):
             raise UsernameTaken(details={"username": ask.username})
     faultpoint("gateway.user_activated")
     return {**claimed, "status": "active", "last_used_at": None}, key

@@ -16,6 +16,7 @@ from common.postgres import Pool, open_postgres
 from common.redis import open_redis
 from gateway.api_keys import ApiKeys, open_api_keys
 from gateway.credits_client import CreditsClient, open_credits
+from gateway.key_notices import KeyNotices, listen_again
 from gateway.rate_limit import RateLimit
 from gateway.settings import Settings
 from gateway.spool import Spool
@@ -38,6 +39,7 @@ class Gateway:
     producer: AIOKafkaProducer
     bucket: ObjectStore
     api_keys: ApiKeys
+    key_notices: KeyNotices
     rate_limit: RateLimit
     clock: Clock
 
@@ -63,6 +65,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         admin_id = await ensure_first_admin(postgres, settings)
         if admin_id is not None:
             await closing.enter_async_context(in_background(open_account_of(admin_id, credits_client)))
+        api_keys = await closing.enter_async_context(open_api_keys(postgres, settings, clock))
+        key_notices = KeyNotices(redis, api_keys)
+        await closing.enter_async_context(in_background(listen_again(key_notices)))
         yield Gateway(
             settings=settings,
             datasets=datasets,
@@ -73,7 +78,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             spool=spool,
             producer=producer,
             bucket=open_bucket(settings),
-            api_keys=await closing.enter_async_context(open_api_keys(postgres, settings, clock)),
+            api_keys=api_keys,
+            key_notices=key_notices,
             rate_limit=RateLimit(redis, settings, clock),
             clock=clock,
         )
