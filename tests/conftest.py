@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from common.ids import new_id
@@ -29,9 +30,12 @@ async def servers() -> AsyncIterator[Stack]:
         yield running
 
 
-@pytest_asyncio.fixture(scope="session")
-async def answered() -> Answered:
-    """Ids of the requests that a gateway answered; the check of invariant I4 empties it."""
+@pytest.fixture(scope="session")
+def answered() -> Answered:
+    """Ids of the requests that a gateway answered; the check of invariant I4 empties it.
+
+    Not a coroutine: the check asks for it while the loop runs, also when a test with `stack` alone comes first.
+    """
     return set()
 
 

@@ -1,122 +1,287 @@
-"""The Python client: what a program does with the HTTP API, as methods."""
+"""The sync client. `async_client.py` has the same methods, awaited."""
 
-import asyncio
+from __future__ import annotations
+
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Unpack
 
-import httpx
+from bigdata_client import account, admin, datasets, queries, uploads, wire
+from bigdata_client.account import Balance, DayOfUsage, Entry, Key, Me, NewKey
+from bigdata_client.admin import CreatedUser, Granted, LogEntry, Stats, User, UserInFull
+from bigdata_client.call import Page
+from bigdata_client.datasets import Dataset
+from bigdata_client.errors import ApiError, BrokenAnswer, Unreachable
+from bigdata_client.queries import QueryFields, QueryResult, Quote, Receipt, Streamed
+from bigdata_client.sync_http import SyncHttp
+from bigdata_client.uploads import OnProgress, Outgoing, RejectFormat, Source, Upload
 
-_UPLOAD_PIECE_BYTES = 1024 * 1024
-_FINISHED = frozenset({"completed", "completed_with_rejects", "failed", "undone"})
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
-Document = dict[str, Any]
-
-
-class ApiError(Exception):
-    """An answer other than 2xx: `code` is what to act on, `details` says what was wrong."""
-
-    def __init__(self, status: int, code: str, message: str, details: Any = None, request_id: str = "") -> None:
-        super().__init__(f"{message} ({code}, HTTP {status})")
-        self.status = status
-        self.code = code
-        self.message = message
-        self.details = details
-        self.request_id = request_id
+Ask: TypeAlias = Mapping[str, Any] | str | None
+StreamFormat = Literal["ndjson", "csv", "parquet", "arrow"]
 
 
-class UploadFailed(Exception):
-    """The upload ended in state `failed`; the message is the reason it gives."""
+class Client(SyncHttp):
+    """One key, one gateway, a pool of connections. Use it as a context manager, or close it.
 
+    Every query carries an Idempotency-Key of its own, so that a retry never pays twice; what is safe to repeat is
+    repeated, as often as `retries` allows and no sooner than Retry-After asks for.
+    """
 
-class AsyncClient:
-    """One key, one gateway, a pool of connections. Use it as an async context manager."""
+    # Queries
 
-    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
-        self._http = httpx.AsyncClient(
-            base_url=url, headers={"x-api-key": api_key}, timeout=httpx.Timeout(timeout_s, connect=5)
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.aclose()
-
-    async def query(self, ask: Mapping[str, Any], *, idempotency_key: str | None = None) -> Document:
-        """Run a query (the body of POST /v1/query). Raises ApiError, e.g. with code `insufficient_credits`."""
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        answer: Document = await self.call("POST", "/v1/query", json=dict(ask), headers=headers)
-        return answer
-
-    async def credits(self) -> Document:
-        answer: Document = await self.call("GET", "/v1/credits")
-        return answer
-
-    async def upload(self, file: Path, dataset: str, *, filename: str | None = None) -> Document:
-        """Send a file of any size; answers as soon as it is durable, before it is loaded. See `wait_for_upload`."""
-        answer: Document = await self.call(
-            "POST",
-            "/v1/uploads",
-            params={"dataset": dataset, "filename": filename or file.name},
-            content=_pieces(file),
-        )
-        return answer
-
-    async def upload_status(self, upload_id: str) -> Document:
-        answer: Document = await self.call("GET", f"/v1/uploads/{upload_id}")
-        return answer
-
-    async def wait_for_upload(
+    def query(
         self,
-        upload_id: str,
+        ask: Ask = None,
         *,
+        idempotency_key: str | None = None,
+        wait_for_upload: str | None = None,
+        **fields: Unpack[QueryFields],
+    ) -> QueryResult:
+        """A page of rows: `query("people", filters={"country": "IN"})`, or with a whole body of POST /v1/query.
+
+        Raises InsufficientCredits, InvalidRequest with its `faults`, QueryTooExpensive, QueryTimeout, …
+        """
+        return self._send(queries.run(queries.body_of(ask, fields), idempotency_key, wait_for_upload))
+
+    def pages(self, ask: Ask = None, **fields: Unpack[QueryFields]) -> Iterator[QueryResult]:
+        """Every page, following cursors. Each page costs what a query costs; stop when you have enough."""
+        body = queries.body_of(ask, fields)
+        while True:
+            found = self.query(body)
+            yield found
+            if not found.metadata.next_cursor:
+                return
+            body = queries.following(body, found.metadata.next_cursor)
+
+    def query_arrow(self, ask: Ask = None, **fields: Unpack[QueryFields]) -> pa.Table:
+        """Up to a million rows as an Arrow table. `table.schema.metadata[b"query_id"]` leads to the receipt."""
+        call = queries.stream(queries.body_of(ask, fields), "arrow", None, None)
+        with self._stream(call) as answer:
+            return wire.arrow_table(answer.read(), answer)
+
+    def query_df(self, ask: Ask = None, **fields: Unpack[QueryFields]) -> pd.DataFrame:
+        """The same as a pandas DataFrame; `frame.attrs["query_id"]` leads to the receipt."""
+        frame: pd.DataFrame = wire.data_frame(self.query_arrow(ask, **fields))
+        return frame
+
+    def query_to_file(
+        self,
+        path: Path | str,
+        ask: Ask = None,
+        *,
+        format: StreamFormat = "parquet",  # noqa: A002 - the field's name
+        **fields: Unpack[QueryFields],
+    ) -> Streamed:
+        """Stream rows into a file, in constant memory. The file appears when it is whole. Raises BrokenAnswer."""
+        with wire.written_whole(Path(path)) as file:
+            return self.query_to(file, ask, format=format, **fields)
+
+    def query_to(
+        self,
+        file: BinaryIO,
+        ask: Ask = None,
+        *,
+        format: StreamFormat = "ndjson",  # noqa: A002
+        wait_for_upload: str | None = None,
+        **fields: Unpack[QueryFields],
+    ) -> Streamed:
+        """Stream rows into an open file. After a BrokenAnswer what was written is not a whole answer."""
+        call = queries.stream(queries.body_of(ask, fields), format, None, wait_for_upload)
+        written = 0
+        with self._stream(call) as answer:
+            for piece in answer.iter_bytes():
+                file.write(piece)
+                written += len(piece)
+            return queries.streamed(answer, written)
+
+    def quote(self, ask: Ask = None, **fields: Unpack[QueryFields]) -> Quote:
+        """What a query would cost. Its `quote_id`, put into the query, caps the price."""
+        return self._send(queries.quote(queries.body_of(ask, fields)))
+
+    def receipt(self, query_id: str) -> Receipt:
+        """What a query cost and why, for 30 days. It follows its answer within a second."""
+        return self._send(queries.receipt(query_id))
+
+    def datasets(self) -> tuple[Dataset, ...]:
+        return self._send(datasets.datasets())
+
+    def dataset(self, name: str) -> Dataset:
+        return self._send(datasets.dataset(name))
+
+    # Account
+
+    def me(self) -> Me:
+        return self._send(account.me())
+
+    def credits(self) -> Balance:
+        return self._send(account.credits())
+
+    def statement(self, *, limit: int = 100, cursor: str | None = None) -> Page[Entry]:
+        return self._send(account.statement(limit, cursor))
+
+    def usage(self, *, days: int = 30) -> tuple[DayOfUsage, ...]:
+        return self._send(account.usage(days))
+
+    def stats(self) -> dict[str, Any]:
+        return self._send(account.stats())
+
+    def keys(self) -> tuple[Key, ...]:
+        return self._send(account.keys())
+
+    def create_key(
+        self, name: str, *, scopes: Sequence[str] | None = None, expires_at: datetime | None = None
+    ) -> NewKey:
+        """Its `api_key` is shown this once."""
+        return self._send(account.create_key(name, scopes, expires_at))
+
+    def rotate_key(self, key_id: str, *, grace_s: int = 0) -> NewKey:
+        """A new secret; the old one works for `grace_s` more seconds."""
+        return self._send(account.rotate_key(key_id, grace_s))
+
+    def revoke_key(self, key_id: str) -> None:
+        self._send(account.revoke_key(key_id))
+
+    # Uploads
+
+    def upload(
+        self,
+        source: Source,
+        dataset: str,
+        *,
+        filename: str | None = None,
+        format: str | None = None,  # noqa: A002
+        replaces: str | None = None,
+        wait: bool = False,
         deadline_s: float = 600,
-        every_s: float = 0.1,
-        on_progress: Callable[[Document], None] = lambda _: None,
-    ) -> Document:
-        """Wait until the upload is loaded. Raises UploadFailed with its reason, TimeoutError past the deadline."""
+        on_progress: OnProgress = lambda _: None,
+    ) -> Upload:
+        """Send a file of any size: a path, bytes, or an open file. It answers when the file is durable, or with
+        `wait`, when it is loaded. `on_progress` is told of bytes sent (state `sending`), then of the load.
+
+        Raises UploadFailed when it was to wait and the load failed, TimeoutError past the deadline.
+        """
+        file = uploads.outgoing(source, filename)
+        call = uploads.send(file, dataset, format, replaces)
+        accepted = self._send(call, lambda: _pieces(file, dataset, on_progress))
+        if not wait:
+            return accepted
+        return self.wait_for_upload(accepted.upload_id, deadline_s=deadline_s, on_progress=on_progress)
+
+    def upload_status(self, upload_id: str) -> Upload:
+        return self._send(uploads.status(upload_id))
+
+    def uploads(self, *, limit: int = 100, cursor: str | None = None) -> Page[Upload]:
+        return self._send(uploads.uploads(limit, cursor))
+
+    def wait_for_upload(
+        self, upload_id: str, *, deadline_s: float = 600, on_progress: OnProgress = lambda _: None
+    ) -> Upload:
+        """Wait until an upload has ended. Raises UploadFailed with its reason, TimeoutError past the deadline."""
+        upload = None
+        for upload in self.watch_upload(upload_id, deadline_s=deadline_s):
+            on_progress(upload)
+        return uploads.ended(upload_id, upload, deadline_s)
+
+    def watch_upload(self, upload_id: str, *, deadline_s: float = 600) -> Iterator[Upload]:
+        """Its status whenever it changed, the final one last: pushed by the gateway where it can, else looked up."""
         until = time.monotonic() + deadline_s
-        while time.monotonic() < until:
-            status = await self.upload_status(upload_id)
-            on_progress(status)
-            if status["state"] == "failed":
-                raise UploadFailed(str(status["error"]))
-            if status["state"] in _FINISHED:
-                return status
-            await asyncio.sleep(every_s)
-        raise TimeoutError(f"upload {upload_id} is still {status['state']} after {deadline_s:g} s")
+        try:
+            for document in self._events(uploads.events(upload_id), until):
+                upload = uploads.of_event(document)
+                yield upload
+                if upload.finished:
+                    return
+        except (ApiError, Unreachable, BrokenAnswer):
+            pass  # looking says the same, and raises when nothing answers
+        wait_s = wire.LOOK_FIRST_S
+        while True:
+            upload = self.upload_status(upload_id)
+            yield upload
+            if upload.finished or time.monotonic() + wait_s > until:
+                return
+            self._sleep(wait_s)
+            wait_s = min(wire.LOOK_MAX_S, wait_s * 2)
 
-    async def rejects(self, upload_id: str) -> str:
-        """The rows that were not loaded, as NDJSON: line, column, reason and the raw row."""
-        answer = await self._http.get(f"/v1/uploads/{upload_id}/rejects", params={"format": "ndjson"})
-        _raise_for_error(answer)
-        return answer.text
+    def rejects(self, upload_id: str, *, format: RejectFormat = "ndjson") -> str:  # noqa: A002
+        """The rows that were not loaded: line, column, reason and the row as it came."""
+        return self._send(uploads.rejects(upload_id, format))
 
-    async def call(self, method: str, path: str, **request: Any) -> Any:
-        """Any route: the decoded JSON of its answer. Raises ApiError for anything but 2xx."""
-        answer = await self._http.request(method, path, **request)
-        _raise_for_error(answer)
-        return answer.json()
+    def replay(self, upload_id: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """Load quarantined rows again by the declaration of today; a dry run says how many would pass."""
+        return self._send(uploads.replay(upload_id, dry_run=dry_run))
+
+    def undo_upload(self, upload_id: str) -> dict[str, Any]:
+        """Leave the dataset as if this upload had never been loaded."""
+        return self._send(uploads.undo(upload_id))
+
+    # Admin
+
+    def create_user(
+        self,
+        username: str,
+        *,
+        role: str = "user",
+        credits: float = 100,  # noqa: A002 - the field's name
+        plan: str = "standard",
+    ) -> CreatedUser:
+        """Its `api_key` is shown this once."""
+        return self._send(admin.create_user(username, role, credits, plan))
+
+    def add_credits(
+        self,
+        user_id: str,
+        credits: float,  # noqa: A002
+        *,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> Granted:
+        return self._send(admin.add_credits(user_id, credits, reason, idempotency_key))
+
+    def users(self, *, limit: int = 100, cursor: str | None = None, **wanted: str) -> Page[User]:
+        """`wanted`: search, role, status, sort."""
+        return self._send(admin.users(limit, cursor, wanted))
+
+    def user(self, user_id: str) -> UserInFull:
+        return self._send(admin.user(user_id))
+
+    def user_usage(self, user_id: str, *, days: int = 30) -> tuple[DayOfUsage, ...]:
+        return self._send(admin.user_usage(user_id, days))
+
+    def regenerate_key(self, user_id: str, *, grace_s: int = 0) -> NewKey:
+        """A new key for a user; the old ones end at once, or after `grace_s`."""
+        return self._send(admin.regenerate_key(user_id, grace_s))
+
+    def change_role(self, user_id: str, role: str) -> Any:
+        return self._send(admin.change_role(user_id, role))
+
+    def set_status(self, user_id: str, status: Literal["active", "disabled"]) -> Any:
+        return self._send(admin.set_status(user_id, status))
+
+    def logs(self, *, limit: int = 100, cursor: str | None = None, **wanted: Any) -> Page[LogEntry]:
+        """The log of requests, newest first. `wanted`: user_id, endpoint, method, status, dataset, action."""
+        return self._send(admin.logs(limit, cursor, wanted))
+
+    def tail_logs(self, **wanted: Any) -> Iterator[dict[str, Any]]:
+        """Requests as they are answered, until you stop asking."""
+        yield from self._events(admin.tail(wanted))
+
+    def admin_stats(self) -> Stats:
+        return self._send(admin.stats())
+
+    def admin_uploads(self, *, limit: int = 100, cursor: str | None = None) -> Page[Upload]:
+        return self._send(admin.all_uploads(limit, cursor))
 
 
-async def _pieces(file: Path) -> AsyncIterator[bytes]:
-    with file.open("rb") as opened:
-        while piece := opened.read(_UPLOAD_PIECE_BYTES):
+def _pieces(file: Outgoing, dataset: str, on_progress: OnProgress) -> Iterator[bytes]:
+    with uploads.opened(file) as source:
+        sent = 0
+        while piece := source.read(wire.PIECE_BYTES):
             yield piece
-
-
-def _raise_for_error(answer: httpx.Response) -> None:
-    if answer.is_success:
-        return
-    try:
-        document = answer.json()
-        raise ApiError(
-            answer.status_code, document["code"], document["error"], document["details"], document["request_id"]
-        )
-    except (ValueError, KeyError):
-        raise ApiError(answer.status_code, "unknown", answer.text[:200] or answer.reason_phrase) from None
+            sent += len(piece)
+            on_progress(uploads.sending(file, dataset, sent))

@@ -102,7 +102,7 @@ def demo(folder: Folder = _FOLDER, *, as_json: Json = False) -> None:
     stack = _open(folder)
     summary = _run(import_module("devstack.demo").run(stack, quiet=as_json))
     if as_json:
-        typer.echo(json.dumps(asdict(summary), indent=2))
+        typer.echo(json.dumps(asdict(summary), indent=2, default=str))
 
 
 def logs(

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bigdata_client import ApiError, AsyncClient
+from bigdata_client import ApiError, AsyncClient, Upload
+from bigdata_client.admin import CreatedUser, LogEntry
 from devstack.demo_people import write_people
 from devstack.stack import Stack
 
@@ -67,11 +68,11 @@ async def run(stack: Stack, *, quiet: bool = False) -> Summary:
     async with AsyncClient(where["gateway"], where["admin_key"]) as admin:
         await _load(admin, stack.folder, summary)
         user = await _new_user(admin)
-        async with AsyncClient(where["gateway"], user["api_key"]) as client:
+        async with AsyncClient(where["gateway"], user.api_key) as client:
             await _query(client, summary)
             await _run_out_of_credits(client, summary)
             await _settled(client, summary)
-        await _show_log(admin, user["user"]["id"], summary)
+        await _show_log(admin, user.user.id, summary)
     _sum_up(where, summary, time.monotonic() - began)
     return summary
 
@@ -95,12 +96,11 @@ async def _load(admin: AsyncClient, folder: Path, summary: Summary) -> None:
 
 async def _load_one(admin: AsyncClient, bars: Progress, dataset: str, file: Path, summary: Summary) -> None:
     bar = bars.add_task(dataset, total=file.stat().st_size, state="sending")  # noqa: ASYNC240 - one local stat
-    accepted = await admin.upload(file, dataset)
 
-    def show(status: dict[str, Any]) -> None:
-        bars.update(bar, completed=status["bytes_done"] or 0, total=status["size"], state=status["state"])
+    def show(status: Upload) -> None:
+        bars.update(bar, completed=status.bytes_done or 0, total=status.size, state=status.state)
 
-    summary.uploads[dataset] = await admin.wait_for_upload(accepted["upload_id"], on_progress=show)
+    summary.uploads[dataset] = asdict(await admin.upload(file, dataset, wait=True, on_progress=show))
 
 
 def _write_files(folder: Path) -> dict[str, Path]:
@@ -123,28 +123,25 @@ async def _show_rejects(admin: AsyncClient, upload: dict[str, Any]) -> None:
     _out.print(table)
 
 
-async def _new_user(admin: AsyncClient) -> dict[str, Any]:
+async def _new_user(admin: AsyncClient) -> CreatedUser:
     """A user of this run's own, so that the figures start at ten credits however often the demo has run."""
     name = f"demo-{time.time_ns()}"
-    user: dict[str, Any] = await admin.call(
-        "POST", "/v1/admin/create-user", json={"username": name, "credits": _CREDITS}
-    )
-    return user
+    return await admin.create_user(name, credits=_CREDITS)
 
 
 async def _query(client: AsyncClient, summary: Summary) -> None:
     _title(f"2. Queries cost credits: a user with {_CREDITS}")
-    summary.balance_before = (await client.credits())["balance"]
+    summary.balance_before = (await client.credits()).balance
     for what, ask in _QUERIES.items():
         answer = await client.query(ask)
-        meta = answer["metadata"]
+        meta = answer.metadata
         table = Table(*ask["select"], title=what, title_justify="left")
-        for row in answer["data"]:
+        for row in answer:
             table.add_row(*(str(row[name]) for name in ask["select"]))
         _out.print(table)
         _out.print(
-            f"  {meta['returned']} of {meta['total_records']:,} rows in {meta['response_time']:.0f} ms; "
-            f"{meta['credits_used']} credit used, {meta['credits_remaining']} left\n"
+            f"  {meta.returned} of {meta.total_records:,} rows in {meta.response_time:.0f} ms; "
+            f"{meta.credits_used} credit used, {meta.credits_remaining} left\n"
         )
 
 
@@ -165,27 +162,27 @@ async def _settled(client: AsyncClient, summary: Summary) -> None:
     """Captures follow the answers within 100 ms."""
     for _ in range(100):
         account = await client.credits()
-        if not account["held"]:
+        if not account.held:
             break
         await asyncio.sleep(0.1)
-    summary.balance_after = account["balance"]
+    summary.balance_after = account.balance
     _out.print(f"  balance: {summary.balance_before} before, {summary.balance_after} after")
 
 
 async def _show_log(admin: AsyncClient, user_id: str, summary: Summary) -> None:
     _title("4. Every request is in the log, once")
     expected = _CREDITS + 1
-    rows: list[dict[str, Any]] = []
+    rows: tuple[LogEntry, ...] = ()
     for _ in range(100):
-        rows = await admin.call("GET", "/v1/admin/logs", params={"user_id": user_id, "endpoint": "/v1/query"})
+        rows = (await admin.logs(user_id=user_id, endpoint="/v1/query")).items
         if len(rows) >= expected:
             break
         await asyncio.sleep(0.1)
     table = Table("when", "endpoint", "status", "ms", "rows", "credits")
     for row in rows[:5]:
         table.add_row(
-            row["created_at"], f"{row['method']} {row['endpoint']}", str(row["status"]), f"{row['duration_ms']:.1f}",
-            str(row["rows"]), str(row["credits_used"]),
+            str(row.created_at), f"{row.method} {row.endpoint}", str(row.status), f"{row.duration_ms:.1f}",
+            str(row.rows), str(row.credits_used),
         )  # fmt: skip
     _out.print(table)
     summary.audit_rows = len(rows)
@@ -204,6 +201,7 @@ def _sum_up(where: dict[str, Any], summary: Summary, seconds: float) -> None:
     _out.print(f"  at 0 credits      {summary.refused}")
     _out.print(f"  audit rows        {summary.audit_rows}")
     _out.print(f"  took              {seconds:.0f} s")
+    _out.print(f"\n  The console is at {where['gateway']}/console: sign in with the admin key above.")
 
 
 def _title(text: str) -> None:

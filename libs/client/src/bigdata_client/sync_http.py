@@ -1,0 +1,108 @@
+"""Requests of the sync client: sent, tried again where that is safe, streamed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from bigdata_client import wire
+from bigdata_client.call import Call, json_of
+from bigdata_client.errors import BigDataError, error_of
+from bigdata_client.event_stream import EventLines
+from bigdata_client.retry import Retries
+
+T = TypeVar("T")
+
+
+class SyncHttp:
+    """One key, one gateway, a pool of connections."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout_s: float = 60,
+        retries: Retries = Retries(),  # noqa: B008 - frozen
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(**wire.settings(self.url, api_key, timeout_s), transport=transport)
+        self._retries = retries
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, **request: Any) -> Any:
+        """Any route: the decoded JSON of its answer. Raises ApiError for anything but 2xx. Not tried again."""
+        with wire.faults_of(self.url):
+            answer = self._http.request(method, path, **request)
+        if not answer.is_success:
+            raise error_of(answer)
+        return json_of(answer) if answer.content else None
+
+    def _send(self, call: Call[T], content: Callable[[], Iterator[bytes]] | None = None) -> T:
+        def once() -> T:
+            body: dict[str, Any] = {} if content is None else {"content": content()}
+            with wire.faults_of(self.url):
+                answer = self._http.request(call.method, call.path, **call.request(), **body)
+            if not answer.is_success:
+                raise error_of(answer)
+            return call.parse(answer)
+
+        return self._persist(call, once)
+
+    @contextmanager
+    def _stream(self, call: Call[Any], **more: Any) -> Iterator[httpx.Response]:
+        """An answer whose body is still to be read. It is tried again only before its headers came."""
+
+        def once() -> httpx.Response:
+            request = self._http.build_request(call.method, call.path, **call.request(), **more)
+            with wire.faults_of(self.url):
+                answer = self._http.send(request, stream=True)
+                if answer.is_success:
+                    return answer
+                with closing(answer):
+                    answer.read()
+            raise error_of(answer)
+
+        answer = self._persist(call, once)
+        with closing(answer), wire.whole_answer():
+            yield answer
+
+    def _events(self, call: Call[Any], until: float | None = None) -> Iterator[Any]:
+        """Documents of server-sent events. Raises BrokenAnswer when they break off, or when not even comments come."""
+        lines = EventLines()
+        with self._stream(call, timeout=wire.EVENTS) as answer:
+            for line in answer.iter_lines():
+                if (found := lines.feed(line)) is not None:
+                    yield found
+                if until is not None and time.monotonic() > until:
+                    return
+
+    def _persist(self, call: Call[Any], once: Callable[[], T]) -> T:
+        attempt = 1
+        while True:
+            try:
+                return once()
+            except BigDataError as fault:
+                wait_s = self._retries.wait_s(attempt, fault, repeatable=call.repeatable)
+                if wait_s is None:
+                    raise
+            self._sleep(wait_s)
+            attempt += 1
