@@ -199,3 +199,27 @@ def test_any_text_is_answered_and_the_answer_stays_as_it_is(kind: str, value: st
 
 def test_a_value_that_no_row_can_hold_is_none() -> None:
     assert normalise_value(EMAIL, "nobody", region="US") is None
+
+
+@pytest.mark.parametrize(
+    ("column", "given", "stored"),
+    [
+        (Column(type="enum", values=("new", "Used")), " USED ", "Used"),
+        (Column(type="enum", values=("new", "Used")), "old", Rejection("enum_value")),
+        (Column(type="enum", values=("a", "A")), "A", "A"),
+        (Column(type="list(integer)"), "1; 2;;3", "[1,2,3]"),
+        (Column(type="list(integer)"), "[1, null, 2]", "[1,2]"),
+        (Column(type="list(integer)"), "1;two", Rejection("integer_syntax")),
+        (Column(type="list(integer)"), "[[1]]", Rejection("list_syntax")),
+        (Column(type="list(string)"), "[", Rejection("list_syntax")),
+        (Column(type="list(boolean)"), "yes;no", "[true,false]"),
+        (Column(type="list(string)", normalise="email"), "A@X.org;b@x.org", '["a@x.org","b@x.org"]'),
+        (Column(type="list(enum)", values=("a", "b")), "B", '["b"]'),
+        (Column(type="list(decimal(6,2))"), "1.5;2", '["1.50","2.00"]'),
+        (Column(type="list(float)"), " ", None),
+    ],
+)
+def test_enums_are_one_of_their_values_and_lists_hold_what_one_value_would_be(
+    column: Column, given: str, stored: object
+) -> None:
+    assert normalise(column, given, region="US") == stored

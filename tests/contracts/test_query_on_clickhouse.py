@@ -20,7 +20,7 @@ from devstack.stack import Stack
 from gateway.query_plan import QueryPlan, plan_query
 from gateway.query_request import QueryRequest
 from gateway.warehouse import Page, Warehouse
-from ingest.dataset_table import ensure_table
+from ingest.table_schema import ensure_tables
 from support.gateway_parts import gateway_settings
 from support.polling import until
 
@@ -73,7 +73,7 @@ def declared(**price: Any) -> Dataset:
 async def ingest(servers: Stack) -> AsyncIterator[AsyncClient]:
     async with open_as(servers, "ingest") as client:
         await client.command("DROP TABLE IF EXISTS kinds")
-        await ensure_table(client, declared())
+        await ensure_tables(client, declared())
         lines = b"\n".join(
             orjson.dumps(row | {"upload_id": "u", "row_no": no, "version": 1}) for no, row in enumerate(ROWS)
         )

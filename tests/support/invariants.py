@@ -114,7 +114,8 @@ def _identities(stack: Stack) -> dict[str, int]:
                         (SELECT dedupe_key, count() AS shown, any(version) AS version
                            FROM bigdata.{name} FINAL GROUP BY dedupe_key) AS visible
                         FULL JOIN
-                        (SELECT dedupe_key, max(version) AS newest FROM bigdata.{name} GROUP BY dedupe_key) AS stored
+                        (SELECT dedupe_key, max(version) AS newest FROM bigdata.{name}_history
+                          GROUP BY dedupe_key) AS stored
                         USING dedupe_key
                 """).result_rows[0][0]  # noqa: S608 - dataset names of our own declarations
             )

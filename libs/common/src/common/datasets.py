@@ -165,6 +165,17 @@ class Dataset(BaseModel):
         named = {name for names in self.identity for name in names}
         return tuple(name for name in self.columns if name in named)
 
+    @property
+    def history(self) -> str:
+        """The table that keeps every version of every row; the one that has the dataset's name shows the newest."""
+        return f"{self.name}_history"
+
+    @property
+    def findable(self) -> tuple[str, ...]:
+        """The columns by whose exact value the history finds keys without reading everything."""
+        named = set(self.identifying)
+        return tuple(name for name, column in self.columns.items() if column.index == "exact" or name in named)
+
     def column_of(self, label: str) -> str | None:
         """The column that an input field of this name fills, by name or alias; case and blanks do not matter."""
         return self._by_label.get(label.strip().lower().replace(" ", "_"))

@@ -20,6 +20,8 @@ _NUMBERS = (*_EQUALITY, *_ORDER)
 _OPERATORS: Mapping[str, tuple[str, ...]] = {
     "string": (*_EQUALITY, *_ORDER, "prefix", "contains"),
     "country": _EQUALITY,
+    "enum": _EQUALITY,
+    "list": (),
     "integer": _NUMBERS,
     "decimal": _NUMBERS,
     "float": _NUMBERS,
@@ -40,6 +42,7 @@ _PARAMETERS: Mapping[str, str] = {
 _JSON_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "string": ((str,), "expected text"),
     "country": ((str,), "expected a country: its ISO 3166 code or name"),
+    "enum": ((str,), "expected one of the values the dataset declares"),
     "integer": ((int,), "expected an integer"),
     "decimal": ((int, float, str), "expected a number, or text that holds one"),
     "float": ((int, float), "expected a number"),
@@ -89,7 +92,7 @@ class Field:
 
     @property
     def sortable(self) -> bool:
-        return self.kind != "json"
+        return self.kind not in {"json", "list"}
 
 
 def fields_of(dataset: Dataset) -> dict[str, Field]:

@@ -129,7 +129,7 @@ def _term(path: str, asked: str, fields: Mapping[str, Field], faults: Faults) ->
         faults.add(path, 'expected "column", "column ASC" or "column DESC"')
         return ""
     if not field.sortable:
-        faults.add(path, "a json column cannot be sorted by")
+        faults.add(path, "a json or list column cannot be sorted by")
     return f"{field.sql} {direction} NULLS LAST"
 
 

@@ -9,9 +9,9 @@ from common.errors import Transient
 from common.lifecycle import until_stopped
 from common.logs import get_logger
 from common.migrations import migrate
-from ingest import dataset_table, quarantine
-from ingest.dataset_table import TableDiffers
+from ingest import quarantine
 from ingest.settings import Settings
+from ingest.table_schema import TableDiffers, ensure_tables
 
 _log = get_logger(__name__)
 
@@ -38,7 +38,7 @@ async def _migrate(settings: Settings) -> None:
             changed = {
                 name: changes
                 for name, dataset in datasets.items()
-                if (changes := await dataset_table.ensure_table(clickhouse, dataset))
+                if (changes := await ensure_tables(clickhouse, dataset))
             }
     except (TableDiffers, Transient) as exc:
         sys.stderr.write(f"{exc}\n")

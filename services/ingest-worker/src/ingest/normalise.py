@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from common.column_types import ColumnType
 from common.datasets import Column
 from common.normalise import Normalised, Rejection, rule_of
 from common.normalise.phone import phone
@@ -57,9 +59,21 @@ def normal(column: Column, texts: Any, *, region: str) -> Normal:
     if not len(distinct):
         return Normal(pa.nulls(len(texts), arrow_type(column)))
     values, reasons = _apply(rule, _plain(column), distinct)
-    typed = values.cast(arrow_type(column))
+    typed = _typed(values, column)
     taken = typed.take(encoded.indices)
     return Normal(taken, None if reasons is None else reasons.take(encoded.indices))
+
+
+def _typed(values: Any, column: Column) -> Any:
+    of = column.parsed.of
+    if of is None:
+        return values.cast(arrow_type(column))
+    # The rule wrote JSON arrays; what JSON has no type for (moments, decimals) is text in them.
+    lists = [None if text is None else orjson.loads(text) for text in values.to_pylist()]
+    if of.kind in {"date", "timestamp", "decimal"}:
+        flat = pa.array(lists, pa.list_(pa.string()))
+        return flat.cast(arrow_type(column))
+    return pa.array(lists, arrow_type(column))
 
 
 def normal_phones(texts: Any, regions: Any) -> Normal:
@@ -74,15 +88,21 @@ def normal_phones(texts: Any, regions: Any) -> Normal:
 
 def arrow_type(column: Column) -> Any:
     """What is sent to ClickHouse for a column."""
-    if column.type.startswith("decimal"):
-        precision, scale = (int(part) for part in column.type[len("decimal(") : -1].split(","))
-        return pa.decimal128(precision, scale)
-    return _ARROW_TYPES[column.type]
+    return _arrow_type(column.parsed)
+
+
+def _arrow_type(column: ColumnType) -> Any:
+    if column.of is not None:
+        return pa.list_(_arrow_type(column.of))
+    if column.kind == "decimal":
+        return pa.decimal128(column.precision, column.scale)
+    return _ARROW_TYPES[column.kind]
 
 
 _ARROW_TYPES: Mapping[str, Any] = {
     "string": pa.string(),
     "country": pa.string(),
+    "enum": pa.string(),
     "json": pa.string(),
     "integer": pa.int64(),
     "float": pa.float64(),
@@ -129,6 +149,8 @@ def _by_rule(rule: Callable[[str], Normalised], texts: Any) -> tuple[Any, Any | 
 
 
 def _plain(column: Column) -> Plain | None:
+    if column.parsed.of is not None:
+        return None
     return _PLAIN_BY_NORMALISER[column.normalise] if column.normalise else _PLAIN_BY_TYPE.get(column.type)
 
 

@@ -82,7 +82,7 @@ class _Judgement:
         column = self._dataset.columns[name]
         if texts.null_count == self._count:
             return Normal(pa.nulls(self._count, arrow_type(column)))
-        if column.normalise == "phone":
+        if column.normalise == "phone" and column.parsed.of is None:
             return normal_phones(texts, self._regions())
         return normal(column, texts, region=self._dataset.default_region)
 

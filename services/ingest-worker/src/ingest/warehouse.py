@@ -11,11 +11,10 @@ from common.errors import Permanent, Transient
 from common.tracing import span
 
 # What no retry can help: the data or the statement. Everything else (too many parts, disk full, memory, a restart,
-# a table that a migration has yet to make) passes, and the loader waits for it.
+# a table or column that a migration has yet to make, or makes at this moment) passes, and the loader waits for it.
 _REFUSALS = frozenset(
     {
         6,  # CANNOT_PARSE_TEXT
-        16,  # NO_SUCH_COLUMN_IN_TABLE
         27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
         53,  # TYPE_MISMATCH
         62,  # SYNTAX_ERROR
@@ -27,7 +26,11 @@ _REFUSALS = frozenset(
 
 
 async def insert(client: AsyncClient, table: str, columns: Sequence[str], arrow: bytes, token: str) -> None:
-    """One INSERT of one Arrow stream as one block. The same token again changes nothing, for the table's window."""
+    """One INSERT of one Arrow stream as one block. The same token again changes nothing, for the table's window.
+
+    Once and no more: clickhouse-connect repeats an INSERT of bytes by itself when the connection breaks, and what a
+    server that was killed knows of the first try may swallow the second (upload_rows.py).
+    """
     settings = {
         "insert_deduplication_token": token,
         "insert_deduplicate": 1,
@@ -36,7 +39,11 @@ async def insert(client: AsyncClient, table: str, columns: Sequence[str], arrow:
     }
     with span("clickhouse.insert", table=table):
         async with outages_are_transient():
-            await client.raw_insert(table, columns, arrow, settings=settings, fmt="ArrowStream")
+            await client.raw_insert(table, columns, _once(arrow), settings=settings, fmt="ArrowStream")
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 @asynccontextmanager

@@ -4,13 +4,15 @@ These functions are the rule. The ingest worker applies them to whole columns, w
 that need no thought; the gateway applies them to the values of a query, so that an e-mail in capitals finds its row.
 """
 
-import re
 from collections.abc import Callable, Mapping
 
+from common.column_types import ColumnType
 from common.datasets import Column
 from common.normalise.country import country
 from common.normalise.email import email
+from common.normalise.enumeration import one_of
 from common.normalise.json_text import json_text
+from common.normalise.lists import list_of
 from common.normalise.moment import day, timestamp
 from common.normalise.numbers import boolean, decimal, floating, integer
 from common.normalise.phone import phone
@@ -30,19 +32,25 @@ _BY_TYPE: Mapping[str, Rule] = {
     "country": country,
     "json": json_text,
 }
-_DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
 
 
 def rule_of(column: Column, region: str) -> Rule | None:
-    """The rule of a column; None where any text is stored as it came."""
+    """The rule of a column; None where any text is stored as it came. A list comes out as a JSON array."""
+    if column.parsed.of is not None:
+        return list_of(column.parsed.of, _rule_of_one(column, column.parsed.of, region))
+    return _rule_of_one(column, column.parsed, region)
+
+
+def _rule_of_one(column: Column, kind: ColumnType, region: str) -> Rule | None:
     if column.normalise == "phone":
         return lambda value: phone(value, region)
     if column.normalise:
         return _BY_NORMALISER[column.normalise]
-    if places := _DECIMAL.fullmatch(column.type):
-        precision, scale = int(places[1]), int(places[2])
-        return lambda value: decimal(value, precision, scale)
-    return _BY_TYPE.get(column.type)
+    if kind.kind == "decimal":
+        return lambda value: decimal(value, kind.precision, kind.scale)
+    if kind.kind == "enum":
+        return one_of(column.values)
+    return _BY_TYPE.get(kind.kind)
 
 
 def normalise(column: Column, value: str, *, region: str) -> Normalised:
