@@ -46,7 +46,7 @@ def bigdata() -> Iterator[Terminal]:
 def test_the_help_lists_the_commands(bigdata: Terminal) -> None:
     shown = bigdata("--help")
     assert shown.returncode == 0
-    for command in ("up", "down", "status", "demo", "logs", "reconcile", "--install-completion"):
+    for command in ("up", "down", "status", "demo", "logs", "reconcile", "dead-letters", "--install-completion"):
         assert f" {command} " in shown.stdout
 
 

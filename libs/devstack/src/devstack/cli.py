@@ -1,4 +1,4 @@
-"""`bigdata up | down | status | demo | logs | reconcile`."""
+"""`bigdata up | down | status | demo | logs | reconcile | dead-letters`."""
 
 import asyncio
 import json
@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from devstack import dead_letters
 
 if TYPE_CHECKING:
     from devstack.reconcile import Figures
@@ -41,6 +43,7 @@ def register(app: typer.Typer) -> None:
     for command in (up, down, status, demo, logs):
         app.command(rich_help_panel="Local stack")(command)
     app.command(rich_help_panel="Operations")(reconcile)
+    app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operations")
 
 
 def up(
