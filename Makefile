@@ -6,7 +6,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml li
 STACK ?= local
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo up down test faults check bench lock locks format
+.PHONY: setup demo up down test faults check bench lock locks docs format
 
 setup: .venv/ready  ## make the virtual environment and install everything, editable
 
@@ -41,6 +41,10 @@ check: setup  ## lint and types
 
 bench: setup  ## every benchmark, with its baseline in the same run
 	$(BIN)/python -m benchmarks
+
+docs: setup  ## write the pages that are made from code
+	$(BIN)/python -m devstack.settings_page > docs/settings.md
+	$(BIN)/python -m devstack.rules_manifest > deploy/k8s/components/monitoring/rules.yaml
 
 format: setup  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
