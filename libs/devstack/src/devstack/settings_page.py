@@ -24,9 +24,10 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
 }
 _HEAD = """# Settings
 
-Written from the settings classes by `make docs`; a test compares. Every name is an environment variable; all but secrets
-may stand in `configs/config.yaml` too, in lower case, under `common` or the service. The environment wins over `.env`,
-and that over the file. A bad value stops the process with one line that names the setting. **Needed**: no default.
+Written from the settings classes by `make docs`; a test compares. Every name is an environment variable; all but
+secrets may stand in `configs/config.yaml` too, in lower case, under `common` or the service. The environment wins over
+`.env`, and that over the file. A bad value stops the process with one line that names the setting. **Needed**: no
+default.
 """
 
 

@@ -26,7 +26,7 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-def _no_report(_: Progress) -> None:
+def no_report(_: Progress) -> None:
     return
 
 
@@ -65,7 +65,7 @@ class Stack:
         *,
         servers_only: bool = False,
         ports_wanted: Mapping[str, int] | None = None,
-        report: Report = _no_report,
+        report: Report = no_report,
     ) -> None:
         """Start what does not run, with the data and secrets of last time. Raises StackError; what runs goes on."""
         self._make_folders()
@@ -104,7 +104,7 @@ class Stack:
         async with state.locked(self.folder):
             self._reload()
             self._settle_ports(parts.all_parts())
-            await self._bring_up(parts.find(name, env), _no_report)
+            await self._bring_up(parts.find(name, env), no_report)
             return self._state.processes[name]
 
     async def start_extra(self, name: str, index: int = 2, env: Mapping[str, str] | None = None) -> Record:
@@ -113,7 +113,7 @@ class Stack:
         async with state.locked(self.folder):
             self._reload()
             self._settle_ports([part])
-            await self._bring_up(part, _no_report)
+            await self._bring_up(part, no_report)
             return self._state.processes[part.name]
 
     async def stop(self, name: str) -> None:
