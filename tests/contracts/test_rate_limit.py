@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest_asyncio
@@ -48,6 +49,25 @@ async def test_redis_and_the_process_alone_decide_the_same(redis: Redis, tmp_pat
         assert [decision.admitted for decision in seen if decision] == [True] * 10 + [False] * 2
         assert [decision.count for decision in seen if decision] == [*range(1, 11), 10, 10]
     await nowhere.aclose()
+
+
+async def test_user_key_and_class_of_routes_are_windows_of_one_call(redis: Redis, tmp_path: Path) -> None:
+    plans = {"standard": {"requests_per_minute": 10, "by_class": {"ingest": 3}, "key_requests_per_minute": 6}}
+    settings = gateway_settings(tmp_path, redis_url="redis://unused", rate_limit_decision_s=1, plans=plans)
+    nowhere = Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=1)
+    user_id = new_id()
+    keys = [replace(caller(user_id=user_id), key_id=new_id()) for _ in range(2)]
+    for limit in (RateLimit(redis, settings, SystemClock()), RateLimit(nowhere, settings, SystemClock())):
+        ingesting = [(await limit.admit(keys[0], "ingest")).decision for _ in range(4)]
+        asking = [(await limit.admit(keys[0])).decision for _ in range(4)]
+        other = [(await limit.admit(keys[1])).decision for _ in range(5)]
+        seen = [[one.admitted for one in part if one] for part in (ingesting, asking, other)]
+        assert seen == [[True] * 3 + [False], [True] * 3 + [False], [True] * 4 + [False]]
+        assert [part[-1].of for part in (ingesting, asking, other) if part[-1]] == ["ingest", "key", "user"]
+    await nowhere.aclose()
+    windows = [key async for key in redis.scan_iter(f"limit:{user_id}*")]
+    assert len(windows) == 2
+    assert all([0 < await redis.pttl(key) <= 120_000 for key in windows])
 
 
 async def test_no_key_stays_for_ever_and_a_flush_costs_one_window(redis: Redis, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ class Everything:
     async def _caller(self, _key: bytes) -> Any:
         return caller()
 
-    async def _admit(self, _caller: Any) -> Any:
+    async def _admit(self, *_who: Any) -> Any:
         return SimpleNamespace(headers=[], leave=None, raise_if_refused=lambda: None)
 
     @property

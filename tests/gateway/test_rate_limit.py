@@ -1,14 +1,16 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.errors import RateLimited
-from gateway.rate_limit import Decision, LocalWindows, RateLimit
+from gateway.rate_limit import Decision, LocalWindows, RateLimit, Window
 from support.audit_events import StoppedClock
 from support.gateway_parts import caller, gateway_settings
 
@@ -29,7 +31,7 @@ class _FakeRedis:
                 await asyncio.Event().wait()
             if self.fault is not None:
                 raise self.fault
-            return b" ".join((b"1 1 0 1000" if self.admit else b"0 600 0 1000") for _ in args)
+            return b"1000 " + b" ".join(b"1 1 0" if self.admit else b"0 600 0" for _ in args[::2])
 
         return run
 
@@ -38,36 +40,40 @@ def _limit(folder: Path, redis: _FakeRedis, clock: StoppedClock | None = None, *
     return RateLimit(cast("Redis", redis), gateway_settings(folder, **settings), clock or StoppedClock())
 
 
+def _window(key: str, limit: int, of: str = "user") -> Window:
+    return Window(key, limit, of)
+
+
 def test_a_window_admits_exactly_the_limit() -> None:
     windows = LocalWindows(StoppedClock())
-    assert sum(windows.take("ada", 10).admitted for _ in range(100)) == 10
-    assert windows.take("bob", 10).admitted
+    assert sum(windows.take(_window("ada", 10)).admitted for _ in range(100)) == 10
+    assert windows.take(_window("bob", 10)).admitted
 
 
 def test_the_window_slides_so_that_no_burst_doubles_the_rate() -> None:
     clock = StoppedClock()
     windows = LocalWindows(clock)
     clock.seconds = 59.9
-    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 60
+    assert sum(windows.take(_window("ada", 60)).admitted for _ in range(100)) == 60
     clock.seconds = 60.1
-    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 0
+    assert sum(windows.take(_window("ada", 60)).admitted for _ in range(100)) == 0
     clock.seconds = 90
-    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 30
+    assert sum(windows.take(_window("ada", 60)).admitted for _ in range(100)) == 30
     clock.seconds = 300
-    assert sum(windows.take("ada", 60).admitted for _ in range(100)) == 60
+    assert sum(windows.take(_window("ada", 60)).admitted for _ in range(100)) == 60
 
 
 def test_retry_after_is_when_a_request_is_admitted_again() -> None:
     clock = StoppedClock()
     windows = LocalWindows(clock)
     clock.seconds = 10
-    while (refused := windows.take("ada", 6)).admitted:
+    while (refused := windows.take(_window("ada", 6))).admitted:
         pass
     assert refused.remaining == 0
     clock.seconds += refused.reset_s - 2
-    assert not windows.take("ada", 6).admitted
+    assert not windows.take(_window("ada", 6)).admitted
     clock.seconds += 3
-    assert windows.take("ada", 6).admitted
+    assert windows.take(_window("ada", 6)).admitted
 
 
 def test_remaining_counts_what_is_still_admitted() -> None:
@@ -142,3 +148,70 @@ async def test_an_address_that_guesses_keys_is_slowed_down(tmp_path: Path) -> No
     with pytest.raises(RateLimited):
         limit.note_bad_key("192.0.2.1")
     limit.note_bad_key("192.0.2.2")
+
+
+def test_a_request_counts_in_all_of_its_windows_or_in_none() -> None:
+    windows = LocalWindows(StoppedClock())
+    user, key = _window("ada", 5), _window("key", 2, "key")
+    seen = [windows.take(user, key) for _ in range(4)]
+    assert [(one.admitted, one.of, one.remaining) for one in seen] == [
+        (True, "key", 1), (True, "key", 0), (False, "key", 0), (False, "key", 0),
+    ]  # fmt: skip
+    left = [windows.take(user) for _ in range(4)]
+    assert [one.admitted for one in left] == [True, True, True, False]
+
+
+async def test_a_plan_limits_classes_of_routes_and_single_keys(tmp_path: Path) -> None:
+    plans = {"standard": {"requests_per_minute": 10, "by_class": {"ingest": 2}, "key_requests_per_minute": 4}}
+    redis = _FakeRedis()
+    redis.fault = RedisConnectionError("gone")
+    limit = _limit(tmp_path, redis, plans=plans)
+    ingesting = [(await limit.admit(caller(), "ingest")).decision for _ in range(3)]
+    assert [(one.admitted, one.of) for one in ingesting if one][1:] == [(True, "ingest"), (False, "ingest")]
+    asking = [(await limit.admit(caller(), "query")).decision for _ in range(3)]
+    assert [(one.admitted, one.of) for one in asking if one][1:] == [(True, "key"), (False, "key")]
+    other_key = replace(caller(), key_id=UUID(int=71))
+    decision = (await limit.admit(other_key, "query")).decision
+    assert decision
+    assert (decision.admitted, decision.of, decision.remaining) == (True, "key", 3)
+
+
+async def test_a_keys_own_limit_counts_beside_an_unlimited_plan(tmp_path: Path) -> None:
+    redis = _FakeRedis()
+    redis.fault = RedisConnectionError("gone")
+    limit = _limit(tmp_path, redis)
+    small = replace(caller(plan="unlimited"), requests_per_minute=2)
+    decisions = [(await limit.admit(small)).decision for _ in range(3)]
+    assert [one.admitted for one in decisions if one] == [True, True, False]
+    assert (await limit.admit(caller(plan="unlimited"))).decision is None
+
+
+async def test_a_slow_redis_is_not_waited_for_behind_the_call_before(tmp_path: Path) -> None:
+    """The first call never comes back; whoever queued behind it is decided for within the same deadline."""
+    redis = _FakeRedis()
+    redis.silent = True
+    limit = _limit(tmp_path, redis, plans={"standard": {"requests_per_minute": 5}}, rate_limit_decision_s=0.05)
+    async with asyncio.timeout(30):
+        decisions = [(await one).decision for one in [asyncio.ensure_future(limit.admit(caller())) for _ in range(9)]]
+    assert sum(one.admitted for one in decisions if one) == 5
+    assert len(redis.calls) == 1
+
+
+def test_an_ipv6_network_is_one_address(tmp_path: Path) -> None:
+    limit = _limit(tmp_path, _FakeRedis(), bad_keys_per_minute=1)
+    limit.note_bad_key("2001:db8::1")
+    with pytest.raises(RateLimited):
+        limit.note_bad_key("2001:db8::ffff")
+    limit.note_bad_key("2001:db8:0:1::1")
+    limit.note_bad_key("not an address: at all")
+
+
+@pytest.mark.parametrize("proxies", ["", "10.0.0.0/8", "127.0.0.1, ::1", "*"])
+def test_proxies_are_addresses_and_networks(tmp_path: Path, proxies: str) -> None:
+    assert gateway_settings(tmp_path, trusted_proxies=proxies).trusted_proxies == proxies
+
+
+@pytest.mark.parametrize("proxies", ["proxy", "10.0.0.1/8", "1.2.3.4.5"])
+def test_what_is_no_address_is_no_proxy(tmp_path: Path, proxies: str) -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        gateway_settings(tmp_path, trusted_proxies=proxies)

@@ -22,7 +22,7 @@ from gateway.answers import Row
 from gateway.audit_trail import trail_of
 from gateway.merging import Merging
 from gateway.rate_limit import RateLimit
-from gateway.roles import Caller, require_role, require_scope, scopes_of
+from gateway.roles import Caller, Scope, require_role, require_scope, scopes_of
 from gateway.settings import Settings
 
 __all__ = ["ApiKeys", "Caller", "NewKey", "caller_with", "key_digest", "new_key", "open_api_keys"]
@@ -174,8 +174,9 @@ def _caller(row: Row) -> Caller:
     )
 
 
-def caller_with(scope: str, *, roles: frozenset[str] | None = None) -> Callable[[Request], Awaitable[Caller]]:
+def caller_with(scope: Scope, *, roles: frozenset[str] | None = None) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency: authenticates, admits by the caller's plan, checks scope and role, notes who it is in the trail."""
+    routes: Scope = scope if roles is None else "admin"
 
     async def admitted(request: Request) -> Caller:
         gateway = request.app.state.gateway
@@ -188,7 +189,7 @@ def caller_with(scope: str, *, roles: frozenset[str] | None = None) -> Callable[
             rate_limit.note_bad_key(request.client.host if request.client else "")
             raise
         trail.caller = caller
-        admission = await rate_limit.admit(caller)
+        admission = await rate_limit.admit(caller, routes)
         trail.headers += admission.headers
         trail.leave = admission.leave
         admission.raise_if_refused()

@@ -1,14 +1,15 @@
-"""Rate limits: a sliding window per user, shared by all gateways through Redis, by Redis's clock.
+"""Rate limits: sliding windows per user, key and class of routes, shared by all gateways, by Redis's clock.
 
-When Redis is down or slow, each process decides alone with the same rate: with n gateways at most n times the limit,
+When Redis is down or slow, each process decides alone with the same rates: with n gateways at most n times the limit,
 never nobody and never without limit. One call of Redis decides for everybody who waits.
 """
 
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -19,7 +20,7 @@ from common.errors import RateLimited, Unavailable
 from common.logs import get_logger
 from common.metrics import counter
 from gateway.merging import Merging
-from gateway.roles import Caller
+from gateway.roles import Caller, Scope
 from gateway.settings import Plan, Settings
 
 _log = get_logger(__name__)
@@ -30,59 +31,93 @@ _WAITING_MAX = 10_000
 _LOCAL_KEYS_MAX = 100_000
 _decisions = counter("bigdata_rate_limit_decisions_total", "Admission decisions", "by", "result")
 
-# State of a key is "window:count:previous". What was admitted in the previous window counts by the share of it that
-# the last 60 seconds still cover. Always set with a TTL: nothing stays behind a user who stops asking.
+# State of a window is "minute:count:previous". What was admitted in the previous minute counts by the share of it that
+# the last 60 seconds still cover. A request counts in all of its windows or, when one is full, in none. Always set with
+# a TTL: nothing stays behind a user who stops asking.
 _LUA = """
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    local window, elapsed = math.floor(now / 60000), now % 60000
-    local answer = {}
-    for i, key in ipairs(KEYS) do
-        local at, count, previous = string.match(redis.call('GET', key) or '', '(%d+):(%d+):(%d+)')
-        at, count, previous = tonumber(at or 0), tonumber(count or 0), tonumber(previous or 0)
-        if at ~= window then
-            if at == window - 1 then previous = count else previous = 0 end
-            count = 0
-        end
-        local admitted = 0
-        if count + 1 + previous * (60000 - elapsed) / 60000 <= tonumber(ARGV[i]) then
-            admitted, count = 1, count + 1
-            redis.call('SET', key, string.format('%d:%d:%d', window, count, previous), 'PX', 120000)
+    local minute, elapsed = math.floor(now / 60000), now % 60000
+    local answer, k, a = {elapsed}, 0, 1
+    while a <= #ARGV do
+        local windows, admitted, counts, previouses = tonumber(ARGV[a]), 1, {}, {}
+        for w = 1, windows do
+            local at, count, previous = string.match(redis.call('GET', KEYS[k + w]) or '', '(%d+):(%d+):(%d+)')
+            at, count, previous = tonumber(at or 0), tonumber(count or 0), tonumber(previous or 0)
+            if at ~= minute then
+                if at == minute - 1 then previous = count else previous = 0 end
+                count = 0
+            end
+            if count + 1 + previous * (60000 - elapsed) / 60000 > tonumber(ARGV[a + w]) then admitted = 0 end
+            counts[w], previouses[w] = count, previous
         end
         answer[#answer + 1] = admitted
-        answer[#answer + 1] = count
-        answer[#answer + 1] = previous
-        answer[#answer + 1] = elapsed
+        for w = 1, windows do
+            local count = counts[w] + admitted
+            if admitted == 1 then
+                local state = string.format('%d:%d:%d', minute, count, previouses[w])
+                redis.call('SET', KEYS[k + w], state, 'PX', 120000)
+            end
+            answer[#answer + 1] = count
+            answer[#answer + 1] = previouses[w]
+        end
+        k, a = k + windows, a + windows + 1
     end
     return table.concat(answer, ' ')  -- one text: a list of numbers takes ten times as long to read
 """
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """`of`: whose it is, as a client may read it."""
+
+    key: str
+    limit: int
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """`count`: admitted in this window, this request included; `elapsed_ms` of the window."""
+    """By the window that leaves least. `count`: admitted in this minute, this request included; `elapsed_ms` of it."""
 
     limit: int
     admitted: bool
     count: int
     previous: int
     elapsed_ms: int
+    of: str = "user"
+
+    @property
+    def used(self) -> float:
+        return self.count + self.previous * (_WINDOW_MS - self.elapsed_ms) / _WINDOW_MS
 
     @property
     def remaining(self) -> int:
-        used = self.count + self.previous * (_WINDOW_MS - self.elapsed_ms) / _WINDOW_MS
-        return max(0, math.floor(self.limit - used)) if self.admitted else 0
+        return max(0, math.floor(self.limit - self.used)) if self.admitted else 0
+
+    @property
+    def full(self) -> bool:
+        return self.used + 1 > self.limit
 
     @property
     def reset_s(self) -> int:
-        """Until the next request is admitted when this one was not; otherwise until the window ends."""
+        """Until the next request is admitted when this one was not; otherwise until the minute ends."""
         rest = _WINDOW_MS - self.elapsed_ms
         if self.admitted:
             return math.ceil(rest / 1000)
         room = self.limit - 1 - self.count
-        if room >= 0:  # the previous window's share has to shrink to the room that is left
-            return max(1, math.ceil((rest - _WINDOW_MS * room / self.previous) / 1000))
-        return max(1, math.ceil((rest + _WINDOW_MS * (1 - (self.limit - 1) / self.count)) / 1000))
+        if room >= 0:  # the previous minute's share has to shrink to the room that is left
+            return max(1, math.ceil((rest - _WINDOW_MS * room / max(1, self.previous)) / 1000))
+        return max(1, math.ceil((rest + _WINDOW_MS * (1 - (self.limit - 1) / max(1, self.count))) / 1000))
+
+
+def _tightest(decisions: list[Decision]) -> Decision:
+    """Of one request's windows: when it was refused the full one that lasts longest, else the one with least left."""
+    if len(decisions) == 1:
+        return decisions[0]
+    if decisions[0].admitted:
+        return min(decisions, key=lambda one: one.remaining)
+    return max((one for one in decisions if one.full), key=lambda one: one.reset_s, default=decisions[0])
 
 
 class LocalWindows:
@@ -92,19 +127,31 @@ class LocalWindows:
         self._clock = clock
         self._windows: dict[str, tuple[int, int, int]] = {}
 
-    def take(self, key: str, limit: int) -> Decision:
+    def take(self, *wanted: Window) -> Decision:
         now = int(self._clock.monotonic() * 1000)
-        window, elapsed = divmod(now, _WINDOW_MS)
-        at, count, previous = self._windows.get(key, (window, 0, 0))
-        if at != window:
-            previous = count if at == window - 1 else 0
-            count = 0
-        admitted = count + 1 + previous * (_WINDOW_MS - elapsed) / _WINDOW_MS <= limit
-        count += admitted
+        minute, elapsed = divmod(now, _WINDOW_MS)
+        states = [self._state(window.key, minute) for window in wanted]
+        share = (_WINDOW_MS - elapsed) / _WINDOW_MS
+        admitted = all(
+            count + 1 + previous * share <= window.limit
+            for window, (count, previous) in zip(wanted, states, strict=True)
+        )
+        decisions = []
+        for window, (count, previous) in zip(wanted, states, strict=True):
+            self._keep(window.key, (minute, count + admitted, previous))
+            decisions.append(Decision(window.limit, admitted, count + admitted, previous, elapsed, window.of))
+        return _tightest(decisions)
+
+    def _state(self, key: str, minute: int) -> tuple[int, int]:
+        at, count, previous = self._windows.get(key, (minute, 0, 0))
+        if at == minute:
+            return count, previous
+        return 0, count if at == minute - 1 else 0
+
+    def _keep(self, key: str, state: tuple[int, int, int]) -> None:
         if len(self._windows) >= _LOCAL_KEYS_MAX and key not in self._windows:
             self._windows.pop(next(iter(self._windows)))
-        self._windows[key] = (window, count, previous)
-        return Decision(limit, admitted, count, previous, elapsed)
+        self._windows[key] = state
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +176,8 @@ class Admission:
         if self.too_many_at_once is not None:
             raise RateLimited("Too many requests at once", details={"at_once": self.too_many_at_once}, retry_after_s=1)
         if self.decision is not None and not self.decision.admitted:
-            raise RateLimited(details={"requests_per_minute": self.decision.limit}, retry_after_s=self.decision.reset_s)
+            details = {"requests_per_minute": self.decision.limit, "of": self.decision.of}
+            raise RateLimited(details=details, retry_after_s=self.decision.reset_s)
 
 
 class RateLimit:
@@ -143,22 +191,23 @@ class RateLimit:
         self._strangers = LocalWindows(clock)
         self._alone_until = 0.0
         self._running: Counter[UUID] = Counter()
-        self._asking: Merging[tuple[str, int], Decision] = Merging(
+        self._asking: Merging[tuple[Window, ...], Decision] = Merging(
             self._ask, batch_max=_BATCH_MAX, waiting_max=_WAITING_MAX
         )
 
-    async def admit(self, caller: Caller) -> Admission:
-        """Count this request against the caller's plan. Never raises and takes at most rate_limit_decision_s."""
+    async def admit(self, caller: Caller, routes: Scope = "query") -> Admission:
+        """Count this request of one class of routes. Never raises and takes at most rate_limit_decision_s."""
         plan = self._plans.get(caller.plan) or self._plans["standard"]
         if plan.at_once is not None and self._running[caller.user_id] >= plan.at_once:
             _decisions.labels("process", "refused").inc()
             return Admission(None, plan.at_once, None)
         # Entered before waiting for the decision: two that wait together must see each other.
         leave = self._enter(caller.user_id, plan)
-        if plan.requests_per_minute is None:
+        windows = _windows(caller, plan, routes)
+        if not windows:
             return Admission(None, None, leave)
         try:
-            decision = await self._decide(f"limit:{caller.user_id}", plan.requests_per_minute)
+            decision = await self._decide(windows)
         except BaseException:
             if leave is not None:  # cancelled: nobody else will
                 leave()
@@ -167,7 +216,7 @@ class RateLimit:
 
     def note_bad_key(self, address: str) -> None:
         """Raises RateLimited for an address that keeps guessing; nobody else notices."""
-        decision = self._strangers.take(address, self._bad_keys_max)
+        decision = self._strangers.take(Window(_network(address), self._bad_keys_max, "address"))
         if not decision.admitted:
             raise RateLimited("Too many invalid API keys from this address", retry_after_s=decision.reset_s)
 
@@ -183,31 +232,63 @@ class RateLimit:
 
         return leave
 
-    async def _decide(self, key: str, limit: int) -> Decision:
+    async def _decide(self, windows: tuple[Window, ...]) -> Decision:
         by = "redis"
         try:
-            decision = await self._asking.submit((key, limit))
-        except (_Alone, Unavailable):
+            # Around the wait for the call before it as well: Redis may be slow without being away.
+            async with asyncio.timeout(self._deadline_s):
+                decision = await self._asking.submit(windows)
+        except (_Alone, Unavailable, TimeoutError):
             by = "process"
-            decision = self._local.take(key, limit)
+            decision = self._local.take(*windows)
         _decisions.labels(by, "admitted" if decision.admitted else "refused").inc()
         return decision
 
-    async def _ask(self, wanted: list[tuple[str, int]]) -> list[Decision]:
+    async def _ask(self, wanted: list[tuple[Window, ...]]) -> list[Decision]:
         if self._clock.monotonic() < self._alone_until:
             raise _Alone
+        keys = [window.key for windows in wanted for window in windows]
+        args = [figure for windows in wanted for figure in (len(windows), *(window.limit for window in windows))]
         try:
             async with asyncio.timeout(self._deadline_s):
-                text: bytes = await self._script(keys=[key for key, _ in wanted], args=[limit for _, limit in wanted])
+                text: bytes = await self._script(keys=keys, args=args)
         except (RedisError, OSError, TimeoutError) as exc:
             self._alone_until = self._clock.monotonic() + _ALONE_S
             _log.warning("redis does not answer, limiting alone", fault=repr(exc), pause_s=_ALONE_S)
             raise _Alone from exc
-        flat = [int(figure) for figure in text.split()]
-        return [
-            Decision(limit, bool(flat[i]), flat[i + 1], flat[i + 2], flat[i + 3])
-            for i, (_, limit) in zip(range(0, len(flat), 4), wanted, strict=True)
-        ]
+        figures = map(int, text.split())
+        elapsed = next(figures)
+        return [_decision(windows, elapsed, figures) for windows in wanted]
+
+
+def _decision(windows: tuple[Window, ...], elapsed: int, figures: Iterator[int]) -> Decision:
+    admitted = bool(next(figures))
+    return _tightest(
+        [Decision(window.limit, admitted, next(figures), next(figures), elapsed, window.of) for window in windows]
+    )
+
+
+def _windows(caller: Caller, plan: Plan, routes: Scope) -> tuple[Window, ...]:
+    """Where this request counts: of its user, of its user and class of routes, of its key."""
+    user = f"limit:{caller.user_id}"
+    of_class = plan.by_class.get(routes) if plan.by_class else None
+    of_key = caller.requests_per_minute or plan.key_requests_per_minute
+    windows = [] if plan.requests_per_minute is None else [Window(user, plan.requests_per_minute, "user")]
+    if of_class is not None:
+        windows.append(Window(f"{user}:{routes}", of_class, routes))
+    if of_key is not None:
+        windows.append(Window(f"limit:key:{caller.key_id}", of_key, "key"))
+    return tuple(windows)
+
+
+def _network(address: str) -> str:
+    """Whoever has an IPv6 address has 2^64 of them."""
+    if ":" not in address:
+        return address
+    try:
+        return str(IPv6Network((address, 64), strict=False))
+    except ValueError:
+        return address
 
 
 class _Alone(Exception):

@@ -1,9 +1,13 @@
+from ipaddress import ip_network
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from common.settings import BucketSettings, ClickHouseSettings, KafkaSettings, PostgresSettings, RedisSettings
+from gateway.roles import Scope
+
+PerMinute = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Plan(BaseModel):
@@ -11,7 +15,9 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000)
+    requests_per_minute: PerMinute | None = Field(None, description="of all of the user's keys together")
+    key_requests_per_minute: PerMinute | None = Field(None, description="of one key that has no limit of its own")
+    by_class: dict[Scope, PerMinute] | None = Field(None, description="of the routes that need this scope")
     at_once: int | None = Field(None, ge=1, le=10_000, description="running at the same time, per gateway process")
 
 
@@ -27,7 +33,9 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
 
     server_host: str = "127.0.0.1"
     server_port: int = Field(8000, ge=0, le=65535)
-    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For counts, comma separated")
+    trusted_proxies: str = Field(
+        "", description="addresses and networks whose X-Forwarded-For counts, comma separated; * for any, none if empty"
+    )
     connections_max: int = Field(1000, ge=1, le=100_000, description="beyond it a connection is answered 503")
     body_bytes_max: int = Field(1 << 20, ge=1024, le=1 << 30, description="of a JSON body")
 
@@ -60,6 +68,15 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     hold_ttl_s: int = Field(120, ge=1, le=3600)
     upload_bytes_max: int = Field(10 << 30, ge=1)
     upload_idle_s: float = Field(30, gt=0, le=3600, description="an upload that sends nothing for so long is ended")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, listed: str) -> str:
+        """A name or a typing error would be taken for a proxy that never comes: every address in the log were its."""
+        for one in filter(None, map(str.strip, listed.split(","))):
+            if one != "*":
+                ip_network(one)  # raises ValueError, which says what is wrong with it
+        return listed
 
     @model_validator(mode="after")
     def _spool_holds_segments(self) -> Self:
