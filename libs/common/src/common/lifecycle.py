@@ -38,12 +38,17 @@ async def until_stopped() -> None:
     _log.info("stopping")
 
 
-async def serve_until_stopped(server: QuietServer) -> None:
-    """Serve HTTP until SIGTERM, then finish what is in flight within uvicorn's graceful timeout."""
+async def serve_until_stopped(server: QuietServer, told: asyncio.Event | None = None) -> None:
+    """Serve HTTP until SIGTERM, then finish what is in flight within uvicorn's graceful timeout.
+
+    `told` is set at that moment, for answers that go on until somebody leaves.
+    """
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(until_stopped())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
+    if told is not None:
+        told.set()
     server.should_exit = True
     await serving
 

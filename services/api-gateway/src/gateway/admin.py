@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.credit_operations import Grant
 from common.errors import BadHeader
 from common.json_body import json_body
+from common.prices import credits as as_credits
 from gateway.answers import Cursor, Limit, Text, one, page, public
 from gateway.api_keys import Caller, caller_with
-from gateway.audit_trail import trail_of
-from gateway.request_log import LogEntry, LogFilter, read_log
+from gateway.audit_trail import changed, trail_of
 from gateway.roles import ADMIN_READERS, ADMINS, Role, require_may_create
 from gateway.stats import dashboard
 from gateway.usage import DayOfUsage, usage_by_day
@@ -40,6 +40,7 @@ async def create(
     """Create a user with first credits and an API key. Repeating a creation that broke off continues it."""
     trail = trail_of(request)
     trail.action, trail.target = "create-user", ask.username
+    trail.details = {"role": ask.role, "plan": ask.plan, "credits": as_credits(ask.credits)}
     require_may_create(caller, ask.role)
     require_plan(ask.plan, gateway.settings)
     user, key = await create_user(gateway.postgres, gateway.credits, ask)
@@ -85,6 +86,12 @@ async def add_credits(
             key=f"add-credits:{key}",
         )
     )
+    balance = granted.posted_mc or 0
+    trail.details = {
+        "credits": as_credits(ask.credits),
+        "balance": changed(as_credits(balance - ask.credits), as_credits(balance)),
+        "reason": ask.reason,
+    }
     answer = {"message": "Credits added", "user_id": ask.user_id, "credits_mc": ask.credits}
     return one({**answer, "balance_mc": granted.posted_mc})
 
@@ -178,42 +185,6 @@ async def user_usage(
 ) -> Response:
     await require_user(gateway.postgres, user_id)
     return page(await usage_by_day(gateway.postgres, user_id, days))
-
-
-@router.get("/user/{user_id}/logs", response_model=list[LogEntry])
-async def user_logs(_: Reader, gateway: Running, user_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    await require_user(gateway.postgres, user_id)
-    return page(*await read_log(gateway.postgres, LogFilter(user_id=user_id), limit=limit, cursor=cursor))
-
-
-@router.get("/logs", response_model=list[LogEntry])
-async def logs(
-    *,
-    _: Reader,
-    gateway: Running,
-    user_id: UUID | None = None,
-    endpoint: Text | None = None,
-    method: Text | None = None,
-    status: Annotated[int | None, Query(ge=100, le=599)] = None,
-    dataset: Text | None = None,
-    action: Text | None = None,
-    since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> Response:
-    """The log, newest first. `endpoint` is a route's template; from and to are inclusive."""
-    wanted = LogFilter(
-        user_id=user_id,
-        endpoint=endpoint,
-        method=method,
-        status=status,
-        dataset=dataset,
-        action=action,
-        since=since,
-        until=until,
-    )
-    return page(*await read_log(gateway.postgres, wanted, limit=limit, cursor=cursor))
 
 
 class Day(BaseModel):

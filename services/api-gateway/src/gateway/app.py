@@ -5,7 +5,7 @@ from common.health import Probes, ops_app
 from common.http import RequestIds, install_error_envelope
 from common.json_body import install_openapi
 from common.tracing import Traced
-from gateway import account, admin, admin_users, dataset_routes, health, keys, query, query_receipts, uploads
+from gateway import account, admin, admin_log, admin_users, dataset_routes, health, keys, query, query_receipts, uploads
 from gateway.audit_trail import AuditTrail
 from gateway.wiring import Gateway
 
@@ -19,6 +19,7 @@ _ROUTERS = (
     keys.router,
     admin.router,
     admin_users.router,
+    admin_log.router,
     health.router,
 )
 

@@ -28,7 +28,7 @@ async def serve(settings: Settings) -> None:
         _log.info("serving", host=settings.server_host, port=settings.server_port)
         # What lives as long as the process is not looked through again at every collection of garbage.
         gc.freeze()
-        await serve_until_stopped(QuietServer(_uvicorn(settings, served_app(gateway))))
+        await serve_until_stopped(QuietServer(_uvicorn(settings, served_app(gateway))), gateway.stopping)
 
 
 def _uvicorn(settings: Settings, app: object) -> uvicorn.Config:

@@ -1,6 +1,7 @@
 """Reading the log of requests that audit publishes."""
 
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -32,41 +33,122 @@ class LogEntry(BaseModel):
     created_at: datetime
 
 
-_PAGE = """
+class LogFilter(BaseModel):
+    """What is None does not filter."""
+
+    user_id: UUID | None = None
+    username: str | None = None
+    endpoint: str | None = None
+    method: str | None = None
+    status_from: int | None = None
+    status_to: int | None = None
+    dataset: str | None = None
+    error_code: str | None = None
+    action: str | None = None
+    target: str | None = None
+    ip: str | None = None
+    request_id: UUID | None = None
+    trace_id: str | None = None
+    slower_than_ms: float | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_SHOWN = """
     SELECT event_id AS id, request_id, user_id, username, endpoint, method, status, duration_ms, rows, credits_used_mc,
            ip, dataset, error_code, action, target, details, trace_id, created_at
       FROM audit.requests
-     WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR endpoint = $2)
-       AND ($3::text IS NULL OR method = upper($3)) AND ($4::int IS NULL OR status = $4)
-       AND ($5::text IS NULL OR dataset = $5) AND ($6::text IS NULL OR action = $6)
-       AND ($7::timestamptz IS NULL OR created_at >= $7) AND ($8::timestamptz IS NULL OR created_at <= $8)
-       AND ($9::text IS NULL OR (created_at, event_id) < ($9::text::timestamptz, $10::text::uuid))
-     ORDER BY created_at DESC, event_id DESC LIMIT $11
 """
-
-
-class LogFilter(BaseModel):
-    user_id: UUID | None = None
-    endpoint: str | None = None
-    method: str | None = None
-    status: int | None = None
-    dataset: str | None = None
-    action: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+_CONDITIONS: Mapping[str, str] = {
+    "user_id": "user_id = {}",
+    "username": "lower(username) = lower({})",
+    "endpoint": "endpoint = {}",
+    "method": "method = upper({})",
+    "status_from": "status >= {}",
+    "status_to": "status <= {}",
+    "dataset": "dataset = {}",
+    "error_code": "error_code = {}",
+    "action": "action = {}",
+    "target": "target = {}",
+    "ip": "ip = {}",
+    "request_id": "event_id = {}",
+    "trace_id": "trace_id = {}",
+    "slower_than_ms": "duration_ms > {}",
+    "since": "created_at >= {}",
+    "until": "created_at <= {}",
+}
+_BEFORE = "(created_at, event_id) < ({}::text::timestamptz, {}::text::uuid)"
+# A request's id says when it began, and its day is one partition or the next.
+_ID_IS_NEAR = timedelta(days=1)
+_UUID_VERSION = 7
 
 
 async def read_log(
     postgres: Pool, wanted: LogFilter, *, limit: int, cursor: str | None
 ) -> tuple[list[asyncpg.Record], str | None]:
     """Newest first; one page and the next page's cursor. What was answered just now may still be on its way."""
-    place = place_of(cursor, 2)
+    where = _Where(wanted)
+    if cursor is not None:
+        where.add(_BEFORE, *place_of(cursor, 2))
     async with outage_is_unavailable("The request log"):
         try:
             rows = await postgres.fetch(
-                _PAGE, *(getattr(wanted, name) for name in LogFilter.model_fields), *place, limit + 1
+                f"{_SHOWN}{where.sql} ORDER BY created_at DESC, event_id DESC LIMIT {where.bind(limit + 1)}",
+                *where.values,
             )
         except asyncpg.DataError:
             raise bad_cursor() from None
     last = rows[limit - 1] if len(rows) > limit else None
     return rows[:limit], cursor_of(last["created_at"], last["id"]) if last else None
+
+
+async def read_log_after(postgres: Pool, wanted: LogFilter, *, since: datetime, limit: int) -> list[asyncpg.Record]:
+    """The oldest of those that are newer than `since`."""
+    where = _Where(wanted)
+    where.add("created_at > {}", since)
+    async with outage_is_unavailable("The request log"):
+        return await postgres.fetch(
+            f"{_SHOWN}{where.sql} ORDER BY created_at, event_id LIMIT {where.bind(limit)}", *where.values
+        )
+
+
+async def read_entry(postgres: Pool, request_id: UUID) -> asyncpg.Record | None:
+    rows, _ = await read_log(postgres, LogFilter(request_id=request_id), limit=1, cursor=None)
+    return rows[0] if rows else None
+
+
+class _Where:
+    """Only the conditions that are asked for, so that Postgres plans for those; values are always parameters."""
+
+    def __init__(self, wanted: LogFilter) -> None:
+        self.values: list[Any] = []
+        self._conditions: list[str] = []
+        for name, value in _given(wanted):
+            self.add(_CONDITIONS[name], value)
+
+    def add(self, condition: str, *values: Any) -> None:
+        self._conditions.append(condition.format(*map(self.bind, values)))
+
+    def bind(self, value: Any) -> str:
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    @property
+    def sql(self) -> str:
+        return f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+
+
+def _given(wanted: LogFilter) -> Iterator[tuple[str, Any]]:
+    for name in LogFilter.model_fields:
+        if (value := getattr(wanted, name)) is not None:
+            yield name, value
+    if wanted.request_id is not None and (began := time_of(wanted.request_id)) is not None:
+        yield "since", began - _ID_IS_NEAR
+        yield "until", began + _ID_IS_NEAR
+
+
+def time_of(request_id: UUID) -> datetime | None:
+    """When an id of version 7 was made."""
+    if request_id.version != _UUID_VERSION:
+        return None
+    return datetime.fromtimestamp((request_id.int >> 80) / 1000, UTC)

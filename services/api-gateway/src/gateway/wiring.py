@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Gateway:
     key_notices: KeyNotices
     rate_limit: RateLimit
     clock: Clock
+    stopping: asyncio.Event  # set when no more requests are taken: what goes on for long ends by itself
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -82,4 +84,5 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             key_notices=key_notices,
             rate_limit=RateLimit(redis, settings, clock),
             clock=clock,
+            stopping=asyncio.Event(),
         )

@@ -10,10 +10,10 @@ from uuid import UUID
 import orjson
 from asyncpg.pgproto.pgproto import UUID as QuickUUID  # noqa: N811 - a uuid.UUID, made in C: ten times faster
 
-from audit.redaction import clean, clean_details
 from common.credit_operations import AMOUNT_MAX_MC
 from common.errors import Permanent
 from common.events import RequestFinished, event_of
+from common.redaction import clean, clean_details
 
 # Characters kept of method, endpoint, username, ip, dataset, error_code, action, target.
 _TEXTS_MAX = (16, 200, 128, 64, 128, 64, 64, 256)

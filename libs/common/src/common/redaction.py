@@ -1,4 +1,7 @@
-"""What may stand in the log's text fields. They hold what clients sent: names, routes, targets."""
+"""What may stand in the log's text fields. They hold what clients sent: names, routes, targets.
+
+The gateway cleans what it spools, and audit-logger cleans again what it reads: other producers may write to the topic.
+"""
 
 import re
 from typing import Any
@@ -32,13 +35,14 @@ def clean(text: str, chars_max: int) -> str:
 def clean_details(details: dict[str, Any]) -> str:
     """As JSON, every text in it clean. What is larger than an admin's action has to say is not kept."""
     try:
-        kept = orjson.dumps(_cleaned(details, _DEPTH_MAX))
+        kept = orjson.dumps(cleaned(details))
     except TypeError:  # a number beyond 64 bits
         return _CUT_DETAILS
     return kept.decode() if len(kept) <= _DETAILS_BYTES_MAX else _CUT_DETAILS
 
 
-def _cleaned(value: Any, depth: int) -> Any:
+def cleaned(value: Any, depth: int = _DEPTH_MAX) -> Any:
+    """The same with every text in it clean, down to a depth that no admin's action has."""
     if isinstance(value, str):
         return clean(value, _DETAIL_CHARS_MAX)
     if not isinstance(value, dict | list):
@@ -46,8 +50,8 @@ def _cleaned(value: Any, depth: int) -> Any:
     if not depth:
         return _CUT
     if isinstance(value, list):
-        return [_cleaned(item, depth - 1) for item in value]
-    return {clean(str(key), _DETAIL_CHARS_MAX): _cleaned(item, depth - 1) for key, item in value.items()}
+        return [cleaned(item, depth - 1) for item in value]
+    return {clean(str(key), _DETAIL_CHARS_MAX): cleaned(item, depth - 1) for key, item in value.items()}
 
 
 def _escaped(found: re.Match[str]) -> str:

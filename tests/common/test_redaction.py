@@ -3,7 +3,7 @@ from typing import Any
 import orjson
 import pytest
 
-from audit.redaction import clean, clean_details
+from common.redaction import clean, clean_details
 
 KEY = "bd_0a1b2c3d_" + "x" * 43
 CONTROLS = ["\r", "\n", "\x00", "\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"]
