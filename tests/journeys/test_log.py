@@ -73,6 +73,25 @@ async def test_an_admins_action_is_in_the_log_with_what_it_changed(admin: httpx.
     assert entry["details"] == {"credits": 2.5, "balance": {"old": 1, "new": 3.5}, "reason": "thanks"}
 
 
+async def test_what_is_done_to_a_user_is_in_the_log_old_and_new(admin: httpx.AsyncClient) -> None:
+    made = await create_user(admin, f"changed-{new_id().hex[-12:]}", credits=1)
+    about = f"/v1/admin/user/{made['user']['id']}"
+    for path, body, action, details in (
+        ("change-role", {"role": "viewer"}, "change-role", {"role": {"old": "user", "new": "viewer"}}),
+        ("status", {"status": "disabled"}, "change-status", {"status": {"old": "active", "new": "disabled"}}),
+        ("status", {"status": "active"}, "change-status", {"status": {"old": "disabled", "new": "active"}}),
+        ("disable", {}, "disable", {"status": {"old": "active", "new": "disabled"}}),
+        ("update-credits", {"credits": 7, "reason": "why"}, "update-credits",
+         {"balance": {"old": 1, "new": 7}, "reason": "why"}),
+        ("regenerate-key", {}, "regenerate-key", {"grace_seconds": 0}),
+    ):  # fmt: skip
+        entry = await entry_of(admin, await admin.post(f"{about}/{path}", json=body))
+        assert (entry["status"], entry["action"], entry["target"]) == (200, action, made["user"]["id"])
+        assert entry["details"] == details
+    entry = await entry_of(admin, await admin.delete(about))
+    assert (entry["action"], entry["target"], entry["username"]) == ("delete-user", made["user"]["id"], "admin")
+
+
 async def test_an_upload_is_in_the_log_with_its_id(admin: httpx.AsyncClient) -> None:
     file = f"email\n{new_id().hex}@example.com\n".encode()
     sent = await admin.post("/v1/uploads", params={"dataset": "people", "filename": "log.csv"}, content=file)

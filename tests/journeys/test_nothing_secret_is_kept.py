@@ -3,6 +3,7 @@
 import base64
 import secrets
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -98,11 +99,12 @@ async def _values(stack: Stack) -> list[tuple[str, bytes]]:
 
 async def _kept(stack: Stack) -> list[tuple[bytes, bytes]]:
     async with redis.asyncio.Redis.from_url(redis_url(stack.site)) as client:
-        # What is no string is dumped: no secret of ours is long enough for Redis to compress it there.
-        return [
-            (key, await (client.get(key) if await client.type(key) == b"string" else client.dump(key)) or b"")
-            async for key in client.scan_iter(count=1000)
-        ]
+        found: list[tuple[bytes, bytes]] = []
+        async for key in client.scan_iter(count=1000):
+            # What is no string is dumped: no secret of ours is long enough for Redis to compress it there.
+            value: Any = await (client.get(key) if await client.type(key) == b"string" else client.dump(key))
+            found.append((key, value or b""))
+        return found
 
 
 async def _rows(stack: Stack) -> list[str]:

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from common.credit_operations import SetBalance
 from common.errors import NotFound
 from common.json_body import json_body
+from common.prices import credits as as_credits
 from gateway.admin import checked_key
 from gateway.answers import encoded, one
 from gateway.api_keys import Caller, caller_with
-from gateway.audit_trail import trail_of
+from gateway.audit_trail import changed, trail_of
 from gateway.keys import require_grace
 from gateway.roles import ADMIN_READERS, ADMINS, Role, Scopes, require_another
 from gateway.user_changes import (
@@ -63,6 +64,7 @@ async def post_regenerate_key(
     _note(request, "regenerate-key", user_id)
     require_grace(ask.grace_seconds, gateway)
     async with changing(gateway.postgres, caller, user_id) as change:
+        trail_of(request).details = {"grace_seconds": ask.grace_seconds}
         key = await regenerate_key(change, scopes=ask.scopes, grace_s=ask.grace_seconds)
     await gateway.key_notices.changed(user_id)
     return one({"message": "New key made", "user_id": user_id, "api_key": key.secret})
@@ -89,6 +91,7 @@ async def post_change_role(
     _note(request, "change-role", user_id)
     require_another(caller, user_id)
     async with changing(gateway.postgres, caller, user_id, to_role=ask.role) as change:
+        trail_of(request).details = {"role": changed(change.user["role"], ask.role)}
         await change_role(change, ask.role)
     await gateway.key_notices.changed(user_id)
     return one({"message": "Role changed", "user_id": user_id, "role": ask.role})
@@ -117,7 +120,7 @@ async def post_status(
 ) -> Response:
     """A disabled user's keys are refused as if they did not exist; active again, they work again."""
     _note(request, "change-status", user_id)
-    return await _set_status(caller, gateway, user_id, ask.status)
+    return await _set_status(request, caller, gateway, user_id, ask.status)
 
 
 class Nothing(_Ask):
@@ -133,12 +136,13 @@ async def post_disable(
     _: Annotated[Nothing, json_body(Nothing, optional=True, form=True)],
 ) -> Response:
     _note(request, "disable", user_id)
-    return await _set_status(caller, gateway, user_id, "disabled")
+    return await _set_status(request, caller, gateway, user_id, "disabled")
 
 
-async def _set_status(caller: Caller, gateway: Gateway, user_id: UUID, status: Status) -> Response:
+async def _set_status(request: Request, caller: Caller, gateway: Gateway, user_id: UUID, status: Status) -> Response:
     require_another(caller, user_id)
     async with changing(gateway.postgres, caller, user_id) as change:
+        trail_of(request).details = {"status": changed(change.user["status"], status)}
         await change_status(change, status)
     await gateway.key_notices.changed(user_id)
     return one({"message": f"User {status}", "user_id": user_id, "status": status})
@@ -156,6 +160,10 @@ class UpdatedCredits(BaseModel):
     balance: float
 
 
+# What it was a moment before, for the log; which amount the entry has, the ledger decides.
+_BALANCE = "SELECT posted FROM credits.balances WHERE user_id = $1"
+
+
 @router.post("/user/{user_id}/update-credits", response_model=UpdatedCredits)
 async def post_update_credits(
     *,
@@ -170,8 +178,8 @@ async def post_update_credits(
     _note(request, "update-credits", user_id)
     key = checked_key(idempotency_key) if idempotency_key is not None else str(request.state.request_id)
     # The rules only: the ledger is the credits service's, and its own key makes a repeat harmless.
-    async with changing(gateway.postgres, caller, user_id):
-        pass
+    async with changing(gateway.postgres, caller, user_id) as change:
+        before_mc = await change.connection.fetchval(_BALANCE, user_id) or 0
     outcome = await gateway.credits.administer(
         SetBalance(
             user_id=user_id,
@@ -181,6 +189,10 @@ async def post_update_credits(
             key=f"update-credits:{key}",
         )
     )
+    trail_of(request).details = {
+        "balance": changed(as_credits(before_mc), as_credits(ask.credits)),
+        "reason": ask.reason,
+    }
     answer = {"message": "Credits set", "user_id": user_id, "credits_mc": ask.credits}
     return one({**answer, "balance_mc": outcome.posted_mc})
 
@@ -211,6 +223,7 @@ async def get_datasets(_: Reader, gateway: Running, user_id: UUID) -> Response:
 @router.put("/user/{user_id}/datasets/{dataset}", response_model=list[str])
 async def put_dataset(request: Request, caller: Admin, gateway: Running, user_id: UUID, dataset: str) -> Response:
     _note(request, "grant-dataset", user_id)
+    trail_of(request).dataset = dataset
     if dataset not in gateway.datasets:
         raise NotFound
     async with changing(gateway.postgres, caller, user_id) as change:
@@ -222,6 +235,7 @@ async def put_dataset(request: Request, caller: Admin, gateway: Running, user_id
 @router.delete("/user/{user_id}/datasets/{dataset}", response_model=list[str])
 async def delete_dataset(request: Request, caller: Admin, gateway: Running, user_id: UUID, dataset: str) -> Response:
     _note(request, "revoke-dataset", user_id)
+    trail_of(request).dataset = dataset
     if dataset not in gateway.datasets:
         raise NotFound
     async with changing(gateway.postgres, caller, user_id) as change:

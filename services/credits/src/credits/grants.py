@@ -26,5 +26,5 @@ def refund(ask: Refund) -> Row:
 
 
 def _signed(ask: Grant | SetBalance | Refund) -> dict[str, Any]:
-    digest = hashlib.sha256(ask.model_dump_json(exclude={"key"}).encode()).digest()
+    digest = hashlib.sha256(ask.model_dump_json(exclude={"key", "traceparent"}).encode()).digest()
     return {"key": ask.key, "digest": digest, "actor": ask.actor, "reason": ask.reason}
