@@ -16,6 +16,7 @@ from common.faultpoints import faultpoint
 from common.logs import get_logger
 from common.metrics import counter
 from ingest import dataset_table, quarantine
+from ingest.arrival import Doubt
 from ingest.blocks import LoadedBlock, blocks_of
 from ingest.manifest import Chunk, Counts, Manifest
 from ingest.settings import Settings
@@ -107,10 +108,13 @@ class ChunkLoader:
         return outcome
 
     async def _write(self, chunk: Chunk, dataset: Dataset, block: LoadedBlock) -> None:
+        doubt = Doubt(str(chunk.upload_id), chunk.generation) if chunk.in_doubt else None
         faultpoint("ingest.parsed")
-        await quarantine.keep(self._clickhouse, block.rejects, _token(chunk, block.no, f"q{block.rejects.digest}"))
+        token = _token(chunk, block.no, f"q{block.rejects.digest}")
+        await quarantine.keep(self._clickhouse, block.rejects, token, doubt)
         faultpoint("ingest.quarantined")
-        await dataset_table.load(self._clickhouse, dataset, block.rows, _token(chunk, block.no, block.rows.digest))
+        token = _token(chunk, block.no, block.rows.digest)
+        await dataset_table.load(self._clickhouse, dataset, block.rows, token, doubt)
         faultpoint("ingest.inserted")
 
     async def _blocks(self, chunk: Chunk, dataset: Dataset) -> AsyncGenerator[LoadedBlock]:

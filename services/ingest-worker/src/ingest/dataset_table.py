@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from common.datasets import Dataset
 from common.normalise.moment import EARLIEST
+from ingest.arrival import Doubt, rows_arrived
 from ingest.rows import Rows
 from ingest.warehouse import insert
 
@@ -103,8 +105,18 @@ def _versions(rows: Rows, origins: Origins) -> Any:
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(both)])
 
 
-async def load(client: AsyncClient, dataset: Dataset, block: Block, token: str) -> None:
-    """One INSERT of one block. With the same token again it changes nothing. Raises Transient: nothing is known."""
-    if block.rows:
-        columns = [*dataset.columns, "extra", "upload_id", "row_no", "version"]
-        await insert(client, dataset.history, columns, block.data, token)
+async def load(client: AsyncClient, dataset: Dataset, block: Block, token: str, doubt: Doubt | None = None) -> None:
+    """One INSERT of one block. With the same token again it changes nothing. Raises Transient: nothing is known.
+
+    With a doubt left by an earlier try, it returns when every row is in both tables.
+    """
+    if not block.rows:
+        return
+    await _send(client, dataset, block.data, token)
+    if doubt:
+        await rows_arrived(client, dataset, block, doubt, token=token, send=partial(_send, client, dataset))
+
+
+async def _send(client: AsyncClient, dataset: Dataset, data: bytes, token: str) -> None:
+    columns = [*dataset.columns, "extra", "upload_id", "row_no", "version"]
+    await insert(client, dataset.history, columns, data, token)

@@ -29,6 +29,7 @@ class Chunk:
     place: Place
     rows_planned: int | None
     attempts: int
+    in_doubt: bool  # an earlier try may have ended anywhere
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ class Chunks(Store):
 
 
 _BEGIN = """
-    UPDATE ingest.chunks c SET attempts = c.attempts + 1, progress_at = now()
+    UPDATE ingest.chunks c SET attempts = c.attempts + 1, begun = c.begun + 1, progress_at = now()
       FROM ingest.uploads u
      WHERE c.upload_id = $1 AND c.generation = $2 AND c.chunk_no = $3 AND c.state = 'planned'
        AND u.upload_id = c.upload_id AND u.generation = c.generation AND u.state = 'loading'
  RETURNING c.upload_id, c.generation, c.chunk_no, u.sequence, u.dataset, u.object_key, u.received_at, u.layout,
-           c.start_byte, c.end_byte, c.first_row, c.first_line, c.rows_planned, c.attempts
+           c.start_byte, c.end_byte, c.first_row, c.first_line, c.rows_planned, c.attempts, c.begun
 """
 _INTERRUPTED = """
     UPDATE ingest.chunks SET attempts = greatest(0, attempts - 1)
@@ -118,4 +119,5 @@ def _chunk(found: Mapping[str, Any]) -> Chunk:
         place=Place(offset, found["first_line"], found["first_row"]),
         rows_planned=found["rows_planned"],
         attempts=found["attempts"],
+        in_doubt=found["begun"] > 1,
     )

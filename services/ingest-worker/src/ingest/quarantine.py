@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import pyarrow as pa
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from common.datasets import Dataset
+from ingest.arrival import Doubt, rejects_arrived
 from ingest.formats.batch import Fault
 from ingest.formats.records import Records
 from ingest.warehouse import insert, outages_are_transient
@@ -61,10 +63,18 @@ def encoded(
     return Rejects(data, count, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
-async def keep(client: AsyncClient, rejects: Rejects, token: str) -> None:
-    if rejects.rows:
-        columns = ["dataset", "upload_id", "generation", "chunk_no", "row_no", "line", "column", "reason", "raw"]
-        await insert(client, _TABLE, columns, rejects.data, token)
+async def keep(client: AsyncClient, rejects: Rejects, token: str, doubt: Doubt | None = None) -> None:
+    """With a doubt left by an earlier try, it returns when every reject is there."""
+    if not rejects.rows:
+        return
+    await _send(client, rejects.data, token)
+    if doubt:
+        await rejects_arrived(client, rejects, doubt, token=token, send=partial(_send, client))
+
+
+async def _send(client: AsyncClient, data: bytes, token: str) -> None:
+    columns = ["dataset", "upload_id", "generation", "chunk_no", "row_no", "line", "column", "reason", "raw"]
+    await insert(client, _TABLE, columns, data, token)
 
 
 async def ensure_table(client: AsyncClient) -> None:

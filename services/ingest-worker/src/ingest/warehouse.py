@@ -29,7 +29,7 @@ async def insert(client: AsyncClient, table: str, columns: Sequence[str], arrow:
     """One INSERT of one Arrow stream as one block. The same token again changes nothing, for the table's window.
 
     Once and no more: clickhouse-connect repeats an INSERT of bytes by itself when the connection breaks, and what a
-    server that was killed knows of the first try may swallow the second (upload_rows.py).
+    server that was killed knows of the first try may swallow the second (arrival.py).
     """
     settings = {
         "insert_deduplication_token": token,
