@@ -107,6 +107,11 @@ def add_credits(user_id: str, credits: float, reason: str, key: str | None) -> C
     return Call("POST", "/v1/admin/add-credits", document(Granted), json=body, headers=headers)
 
 
+def set_credits(user_id: str, credits: float, reason: str, key: str | None) -> Call[Granted]:  # noqa: A002
+    path, headers = f"/v1/admin/user/{user_id}/update-credits", {"Idempotency-Key": key or new_key()}
+    return Call("POST", path, document(Granted), json={"credits": credits, "reason": reason}, headers=headers)
+
+
 def users(limit: int, cursor: str | None, wanted: Mapping[str, Any]) -> Call[Page[User]]:
     return Call("GET", "/v1/admin/users", page(User), params={**wanted, "limit": limit, "cursor": cursor})
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Unpack
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from bigdata_client import account, admin, datasets, queries, uploads, wire
 from bigdata_client.account import Balance, DayOfUsage, Entry, Key, Me, NewKey
@@ -77,15 +77,16 @@ class AsyncClient(AsyncHttp):
         ask: Ask = None,
         *,
         format: StreamFormat = "parquet",  # noqa: A002 - the field's name
+        wait_for_upload: str | None = None,
         **fields: Unpack[QueryFields],
     ) -> Streamed:
         """Stream rows into a file, in constant memory. The file appears when it is whole. Raises BrokenAnswer."""
         with wire.written_whole(Path(path)) as file:
-            return await self.query_to(file, ask, format=format, **fields)
+            return await self.query_to(file, ask, format=format, wait_for_upload=wait_for_upload, **fields)
 
     async def query_to(
         self,
-        file: BinaryIO,
+        file: IO[bytes],
         ask: Ask = None,
         *,
         format: StreamFormat = "ndjson",  # noqa: A002
@@ -243,6 +244,17 @@ class AsyncClient(AsyncHttp):
         idempotency_key: str | None = None,
     ) -> Granted:
         return await self._send(admin.add_credits(user_id, credits, reason, idempotency_key))
+
+    async def set_credits(
+        self,
+        user_id: str,
+        credits: float,  # noqa: A002
+        *,
+        reason: str = "set by an admin",
+        idempotency_key: str | None = None,
+    ) -> Granted:
+        """Set the balance; the ledger gets the difference as an adjustment."""
+        return await self._send(admin.set_credits(user_id, credits, reason, idempotency_key))
 
     async def users(self, *, limit: int = 100, cursor: str | None = None, **wanted: str) -> Page[User]:
         """`wanted`: search, role, status, sort."""

@@ -1,11 +1,27 @@
 """The `bigdata` command. Every installed package adds its own commands through the entry points `bigdata.commands`."""
 
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
+from typing import Annotated
 
 import typer
 
+from bigdata_client.command import (
+    admin,
+    credits_command,
+    datasets,
+    ingest,
+    keys,
+    profile,
+    quarantine,
+    query,
+    uploads,
+    users,
+)
+
 _HELP = "BigData API: query big datasets, load them, run the whole system on this machine."
+# `admin` last: it repeats groups of the others.
+_OWN = (query, datasets, ingest, uploads, quarantine, keys, credits_command, profile, users, admin)
 
 
 def build() -> typer.Typer:
@@ -13,6 +29,8 @@ def build() -> typer.Typer:
     app = typer.Typer(name="bigdata", help=_HELP, no_args_is_help=True, rich_markup_mode="rich")
     # Without a callback, typer would turn an app with a single command into that command.
     app.callback()(_bigdata)
+    for part in _OWN:
+        part.register(app)
     for entry in sorted(entry_points(group="bigdata.commands"), key=lambda entry: entry.name):
         try:
             entry.load()(app)
@@ -22,8 +40,19 @@ def build() -> typer.Typer:
     return app
 
 
-def _bigdata() -> None:
-    return
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(version("bigdata-client"))
+        raise typer.Exit
+
+
+def _bigdata(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ from bigdata_client.errors import (
     Unavailable,
     Unreachable,
     UploadBusy,
-    UploadFailed,
     UsernameTaken,
 )
 
@@ -79,18 +78,37 @@ def outcomes() -> Iterator[None]:
         fail(str(stop), stop.code)
     except KeyboardInterrupt:
         fail("interrupted", Exit.INTERRUPTED)
-    except ApiError as error:
-        fail(_told(error), _code(error))
-    except Unreachable as error:
-        fail(f"{error}\nIs it running? `bigdata status` for the local stack, `bigdata up` starts it.", Exit.ABSENT)
-    except (BigDataError, TimeoutError) as error:
-        fail(str(error), Exit.FAILED)
     except BrokenPipeError:
         # `| head` has read enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(Exit.OK) from None
-    except OSError as error:
-        fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), Exit.USAGE)
+    except (BigDataError, TimeoutError, OSError) as error:
+        fail(told(error), code_of(error))
+
+
+def code_of(error: Exception) -> Exit:
+    match error:
+        case ApiError():
+            return _code(error)
+        case Unreachable():
+            return Exit.ABSENT
+        case TimeoutError():
+            return Exit.TRY_LATER
+        case OSError():
+            return Exit.USAGE
+    return Exit.FAILED
+
+
+def told(error: Exception) -> str:
+    """What went wrong, and what to do about it."""
+    match error:
+        case ApiError():
+            return _told(error)
+        case Unreachable():
+            return f"{error}\nIs it running? `bigdata status` for the local stack, `bigdata up` starts it."
+        case OSError(filename=str(name), strerror=str(reason)):
+            return f"{name}: {reason}"
+    return str(error)
 
 
 def _code(error: ApiError) -> Exit:
@@ -132,13 +150,10 @@ def _hint(error: ApiError) -> str:  # noqa: C901, PLR0911 - a table, one line ea
         case UploadBusy():
             return "Wait until it has ended: `bigdata uploads watch ID`."
         case AlreadyDelivered():
-            return "Its receipt: `bigdata query --receipt ID`."
+            return "It was paid for once; its receipt: `bigdata receipt ID`."
     return ""
 
 
 def exit_of_load(state: str) -> Exit:
     """The exit code that the end of an upload deserves."""
     return {"completed": Exit.OK, "completed_with_rejects": Exit.REJECTS}.get(state, Exit.FAILED)
-
-
-__all__ = ["Exit", "Stop", "UploadFailed", "exit_of_load", "fail", "outcomes", "say"]
