@@ -206,10 +206,11 @@ def load_datasets(folder: Path) -> Datasets:
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise BadSettings(f"{folder}: no dataset is declared here, expected at least one .yaml file")
-    return Datasets({file.stem: _load(file) for file in files})
+    return Datasets({file.stem: load_dataset(file) for file in files})
 
 
-def _load(file: Path) -> Dataset:
+def load_dataset(file: Path) -> Dataset:
+    """One declaration. BadSettings has a line `file:line: fault` for each fault."""
     try:
         document = read_yaml(file.read_text(encoding="utf-8"))
         dataset = _declared(document)

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 _out = Console(highlight=False, soft_wrap=True)
-_TABLE = Console(highlight=False)
+# Nobody's terminal ends there: what is read by another program must not be folded to some width.
+_PIPE_WIDTH = 100_000
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,15 @@ class Output:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    shown = Table(*(column.rpartition(".")[2] for column in columns), box=None, pad_edge=False)
+    shown = Table(box=None, pad_edge=False)
+    for column in columns:
+        # Folded, never cut: half an id is no id.
+        shown.add_column(column.rpartition(".")[2], overflow="fold")
     for row in rows:
         # Text, not markup: what suppliers and clients send must not colour or hide anything.
         shown.add_row(*(Text(printable(text_of(value))) for value in row))
-    _TABLE.print(shown)
+    console = Console(highlight=False)
+    console.print(shown, width=None if console.is_terminal else _PIPE_WIDTH)
 
 
 def document_of(item: Any) -> Any:

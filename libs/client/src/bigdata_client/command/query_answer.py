@@ -75,7 +75,7 @@ class Delivery:
 
         with self._file() as file:
             write_pages(counted(), cast("PageFormat", self.form.value), file, asked.get("select") or ())
-        say(f"{rows:,} rows in {pages} pages; {text_of(credits_used)} credits used")
+        say(f"{rows:,} rows in {pages} pages; credits used {text_of(credits_used)}")
 
     def _stream(self, asked: Mapping[str, Any]) -> None:
         form = cast("StreamFormat", self.form.value)
@@ -103,8 +103,8 @@ def _say_cost(result: QueryResult) -> None:
     meta = result.metadata
     of = "" if meta.total_records is None else f" of {meta.total_records:,}"
     say(
-        f"{meta.returned:,}{of} rows in {meta.response_time:.0f} ms; {text_of(meta.credits_used)} credits used, "
-        f"{text_of(meta.credits_remaining)} left; query {meta.query_id}"
+        f"{meta.returned:,}{of} rows in {meta.response_time:.0f} ms; credits used {text_of(meta.credits_used)}, "
+        f"left {text_of(meta.credits_remaining)}; query {meta.query_id}"
     )
     if meta.next_cursor:
         say(f"more: --cursor {meta.next_cursor}, or --follow for all")
