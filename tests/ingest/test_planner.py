@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.cutting import cuts
 from ingest.formats.records import pieces
-from ingest.planner import _cuts
+from ingest.source import Bytes
 from support.ingest_parts import dataset, layout_of
 
 THINGS = dataset()
@@ -19,7 +20,7 @@ lines = st.lists(
 def test_chunks_are_the_file_and_every_record_is_whole(body: list[bytes], chunk_bytes: int) -> None:
     data = b"email,source\nz@x.org,0\n" + b"".join(body)
     layout = layout_of(data, THINGS)
-    chunks = list(_cuts(io.BytesIO(data[layout.offset :]), layout, chunk_bytes))
+    chunks = list(cuts(layout, Bytes(data), chunk_bytes))
     assert chunks[0].start == layout.offset
     assert all(one.end == other.start for one, other in pairwise(chunks))
     assert all(one.end - one.start < chunk_bytes + 30 for one in chunks)
@@ -39,4 +40,4 @@ def test_chunks_are_the_file_and_every_record_is_whole(body: list[bytes], chunk_
 @pytest.mark.parametrize("data", [b"email,age\n", b"email,age"])
 def test_a_file_with_a_header_alone_has_no_chunks(data: bytes) -> None:
     layout = layout_of(data, THINGS)
-    assert list(_cuts(io.BytesIO(data[layout.offset :]), layout, 100)) == []
+    assert list(cuts(layout, Bytes(data), 100)) == []

@@ -1,16 +1,16 @@
 """Pieces of the loader for tests without servers."""
 
-import io
 from typing import Any
 
 from common.datasets import Dataset, load_datasets
+from ingest.cutting import cuts
+from ingest.examine import examined
 from ingest.formats.batch import Batch
 from ingest.formats.layout import Layout
-from ingest.formats.readers import reader_of
-from ingest.formats.records import pieces
-from ingest.formats.sniff import Sample, sniff
+from ingest.formats.sandbox import Limits
+from ingest.reading import Reading
 from ingest.rows import Rows, rows_of
-from ingest.source import text_source
+from ingest.source import Bytes
 from support.repository import ROOT
 
 DATASETS = load_datasets(ROOT / "configs/datasets")
@@ -37,16 +37,24 @@ def dataset(**changes: Any) -> Dataset:
     return Dataset.model_validate(declaration | changes)
 
 
+LIMITS = Limits()
+
+
 def layout_of(data: bytes, target: Dataset, filename: str = "") -> Layout:
-    return sniff(Sample(data, whole=True, filename=filename), target)
+    return examined(Bytes(data), target, LIMITS, filename=filename, declared=None)
 
 
-def batches(data: bytes, target: Dataset, filename: str = "") -> list[Batch]:
-    layout = layout_of(data, target, filename)
-    text = text_source(io.BytesIO(data), layout.encoding)
-    text.read(layout.offset)
-    read = reader_of(layout, target)
-    return [read(piece) for piece in pieces(text, layout.dialect, layout.place, at_most=100_000)]
+def batches(
+    data: bytes, target: Dataset, filename: str = "", *, chunk_bytes: int = 1 << 40, limits: Limits = LIMITS
+) -> list[Batch]:
+    """Of a file as planner and loaders read it together."""
+    stored = Bytes(data)
+    layout = examined(stored, target, limits, filename=filename, declared=None)
+    return [
+        batch
+        for chunk in cuts(layout, stored, chunk_bytes)
+        for batch in Reading(layout, chunk, stored, target, limits).batches()
+    ]
 
 
 def loaded(data: bytes, target: Dataset, filename: str = "") -> Rows:

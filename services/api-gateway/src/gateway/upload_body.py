@@ -24,6 +24,8 @@ _EXECUTABLES = tuple(
     bytes.fromhex(magic)
     for magic in ("7f454c46", "feedface", "feedfacf", "cefaedfe", "cffaedfe", "cafebabe", "bebafeca", "cafebabf")
 )
+# What Content-Encoding may say: how such a body begins, and the name's end that says the same of a file.
+_ENCODINGS = {"gzip": (b"\x1f\x8b", ".gz"), "x-gzip": (b"\x1f\x8b", ".gz"), "zstd": (b"\x28\xb5\x2f\xfd", ".zst")}
 _FORM_OVERHEAD_BYTES = 64 << 10
 _NAME_CHARS_MAX = 1024
 
@@ -64,6 +66,7 @@ class Arriving:
             if len(head) < _HEAD_BYTES:
                 head += piece[:_HEAD_BYTES]
                 refuse_executable(head)
+                _refuse_other_encoding(head, request)
             yield piece
         if not self.size:
             raise InvalidRequest("The file is empty", details=[{"path": "body", "error": "the file is empty"}])
@@ -162,6 +165,30 @@ def refuse_executable(head: bytes) -> None:
     """A text file may begin with MZ, but holds no NUL so early; a program for DOS or Windows always does."""
     if head.startswith(_EXECUTABLES) or (head.startswith(b"MZ") and b"\0" in head):
         raise UnsupportedFormat("This is a program, not data")
+
+
+def packed_name(name: str, request: Request) -> str:
+    """The name of a body that Content-Encoding calls packed, and that is kept as it came: `people.csv.gz`."""
+    encoding = _encoding(request)
+    if encoding is None:
+        return name
+    _, suffix = _ENCODINGS[encoding]
+    return name if name.lower().endswith(suffix) else f"{name or 'upload'}{suffix}"
+
+
+def _refuse_other_encoding(head: bytes, request: Request) -> None:
+    encoding = _encoding(request)
+    if encoding is not None and not head.startswith(_ENCODINGS[encoding][0][: len(head)]):
+        raise BadHeader(f"Content-Encoding says {encoding}, the body is something else")
+
+
+def _encoding(request: Request) -> str | None:
+    said = request.headers.get("content-encoding", "identity").strip().lower()
+    if said in {"", "identity"}:
+        return None
+    if said not in _ENCODINGS:
+        raise UnsupportedFormat("Content-Encoding is gzip, zstd or absent")
+    return said
 
 
 def shown_name(name: str) -> str:

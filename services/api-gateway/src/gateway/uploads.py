@@ -30,7 +30,7 @@ from gateway.api_keys import caller_with
 from gateway.audit_trail import trail_of
 from gateway.query_plan import dataset_named
 from gateway.roles import Caller
-from gateway.upload_body import Arriving, shown_name
+from gateway.upload_body import Arriving, packed_name, shown_name
 from gateway.upload_status import list_uploads, rejects_of, same_content, status_of
 from gateway.wiring import Gateway, gateway_of
 
@@ -79,7 +79,7 @@ async def post_upload(
         upload_id=upload_id,
         dataset=dataset,
         object_key=object_key(upload_id),
-        filename=shown_name(filename or arrived.filename or ""),
+        filename=shown_name(packed_name(filename or arrived.filename or "", request)),
         size=arrived.size,
         sha256=arrived.sha256,
         sender=caller.user_id,

@@ -3,19 +3,16 @@
 Blocks are cut by the content alone, so that a retry makes the same blocks, and their tokens fold the copies.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from common.datasets import Dataset
 from ingest import dataset_table, quarantine
-from ingest.formats.layout import Layout
-from ingest.formats.readers import reader_of
-from ingest.formats.records import Source, pieces
+from ingest.formats.sandbox import Limits
 from ingest.manifest import Chunk
+from ingest.reading import Reading
 from ingest.rows import rows_of
-from ingest.source import text_source
-
-BLOCK_ROWS = 100_000
+from ingest.source import Stored
 
 
 @dataclass(frozen=True)
@@ -29,28 +26,17 @@ class LoadedBlock:
     bytes_done: int
 
 
-def blocks_of(chunk: Chunk, source: Source, dataset: Dataset) -> Iterator[LoadedBlock]:
-    read = reader_of(chunk.layout, dataset)
+def blocks_of(chunk: Chunk, stored: Stored, dataset: Dataset, limits: Limits) -> Generator[LoadedBlock]:
     origin = dataset_table.Origin(str(chunk.upload_id), chunk.sequence, chunk.received_at)
-    text = text_of(source, chunk.layout)
-    begin = chunk.place.offset
-    for no, piece in enumerate(pieces(text, chunk.layout.dialect, chunk.place, at_most=BLOCK_ROWS)):
-        rows = rows_of(read(piece), dataset)
+    reading = Reading(chunk.layout, chunk.planned, stored, dataset, limits)
+    for no, batch in enumerate(reading.batches()):
+        rows = rows_of(batch, dataset)
         rejects = quarantine.encoded(
             rows.faults,
-            piece,
+            batch.piece,
             dataset=dataset,
             upload_id=chunk.upload_id,
             generation=chunk.generation,
             chunk_no=chunk.chunk_no,
         )
-        done = piece.place.offset + piece.consumed - begin
-        yield LoadedBlock(no, dataset_table.encoded(rows, origin), rejects, rows.dropped, done)
-
-
-def text_of(source: Source, layout: Layout) -> Source:
-    """The text from where the data begin; a divisible source is placed there by its chunk already."""
-    text = text_source(source, layout.encoding)
-    if not layout.divisible:
-        text.read(layout.offset)
-    return text
+        yield LoadedBlock(no, dataset_table.encoded(rows, origin), rejects, rows.dropped, reading.bytes_done)

@@ -1,7 +1,7 @@
 """A chunk becomes rows: parse, normalise, quarantine, insert, then the manifest, and the offset last of all."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from ingest.arrival import Doubt
 from ingest.blocks import LoadedBlock, blocks_of
 from ingest.manifest import Chunk, Counts, Manifest
 from ingest.settings import Settings
-from ingest.source import ObjectRange
+from ingest.source import BucketObject
 
 _log = get_logger(__name__)
 _rows = counter("bigdata_upload_rows_total", "Rows of uploads, by what became of them", "dataset", "outcome")
@@ -119,8 +119,8 @@ class ChunkLoader:
 
     async def _blocks(self, chunk: Chunk, dataset: Dataset) -> AsyncGenerator[LoadedBlock]:
         """Blocks made in a thread, one ahead of the one being inserted, so that heartbeats and status go on."""
-        source = ObjectRange(self._bucket, chunk.object_key, chunk.start, chunk.end)
-        blocks = blocks_of(chunk, source, dataset)
+        stored = BucketObject(self._bucket, chunk.object_key, chunk.object_size)
+        blocks = blocks_of(chunk, stored, dataset, self._settings.limits)
         coming = asyncio.create_task(asyncio.to_thread(_next, blocks))
         try:
             while (block := await coming) is not None:
@@ -129,9 +129,10 @@ class ChunkLoader:
         finally:
             # A thread cannot be cancelled: leaving while it works would let it read on in the next chunk's time.
             await asyncio.wait({coming})
+            await asyncio.to_thread(blocks.close)
 
 
-def _next(blocks: Iterator[LoadedBlock]) -> LoadedBlock | None:
+def _next(blocks: Generator[LoadedBlock]) -> LoadedBlock | None:
     return next(blocks, None)
 
 

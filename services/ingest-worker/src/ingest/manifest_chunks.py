@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ingest.formats.layout import Layout
 from ingest.formats.records import Place
+from ingest.manifest_plans import PlannedChunk
 from ingest.manifest_store import Store
 from ingest.upload_end import finish_upload
 
@@ -22,6 +23,7 @@ class Chunk:
     sequence: int
     dataset: str
     object_key: str
+    object_size: int
     received_at: datetime
     layout: Layout
     start: int
@@ -30,6 +32,10 @@ class Chunk:
     rows_planned: int | None
     attempts: int
     in_doubt: bool  # an earlier try may have ended anywhere
+
+    @property
+    def planned(self) -> PlannedChunk:
+        return PlannedChunk(self.start, self.end, self.place, self.rows_planned)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ _BEGIN = """
       FROM ingest.uploads u
      WHERE c.upload_id = $1 AND c.generation = $2 AND c.chunk_no = $3 AND c.state = 'planned'
        AND u.upload_id = c.upload_id AND u.generation = c.generation AND u.state = 'loading'
- RETURNING c.upload_id, c.generation, c.chunk_no, u.sequence, u.dataset, u.object_key, u.received_at, u.layout,
+ RETURNING c.upload_id, c.generation, c.chunk_no, u.sequence, u.dataset, u.object_key, u.size, u.received_at, u.layout,
            c.start_byte, c.end_byte, c.first_row, c.first_line, c.rows_planned, c.attempts, c.begun
 """
 _INTERRUPTED = """
@@ -103,8 +109,6 @@ def _key(chunk: Chunk) -> tuple[UUID, int, int]:
 
 def _chunk(found: Mapping[str, Any]) -> Chunk:
     layout = Layout.model_validate(found["layout"])
-    # Where a file is one stream in another encoding, rows are placed in its UTF-8 form.
-    offset = found["start_byte"] if layout.divisible else layout.offset
     return Chunk(
         upload_id=found["upload_id"],
         generation=found["generation"],
@@ -112,12 +116,20 @@ def _chunk(found: Mapping[str, Any]) -> Chunk:
         sequence=found["sequence"],
         dataset=found["dataset"],
         object_key=found["object_key"],
+        object_size=found["size"],
         received_at=found["received_at"],
         layout=layout,
         start=found["start_byte"],
         end=found["end_byte"],
-        place=Place(offset, found["first_line"], found["first_row"]),
+        place=Place(_offset(layout, found), found["first_line"], found["first_row"]),
         rows_planned=found["rows_planned"],
         attempts=found["attempts"],
         in_doubt=found["begun"] > 1,
     )
+
+
+def _offset(layout: Layout, found: Mapping[str, Any]) -> int:
+    """Of the first row: its byte; its number in Parquet; where a file is one stream, its place in the stream."""
+    if layout.format == "parquet":
+        return int(found["first_row"]) - 1
+    return int(found["start_byte"]) if layout.divisible else layout.offset

@@ -1,9 +1,7 @@
 """An announced upload becomes chunks: claim it, find out what it is, cut it at record boundaries, tell the loaders."""
 
 import asyncio
-from collections.abc import Iterator
 
-import numpy as np
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from obstore.store import ObjectStore
@@ -15,14 +13,12 @@ from common.faultpoints import faultpoint
 from common.logs import get_logger
 from common.metrics import counter
 from common.topics import INGEST_CHUNKS
+from ingest.cutting import cuts
+from ingest.examine import examined
 from ingest.formats.layout import Layout
-from ingest.formats.records import Place, Source, pieces
-from ingest.formats.sniff import SAMPLE_BYTES, Sample, sniff
 from ingest.manifest import FINISHED, Manifest, PlannedChunk, Upload
 from ingest.settings import Settings
-from ingest.source import ObjectRange
-
-_ALL = 1 << 31  # records of a window
+from ingest.source import BucketObject
 
 _log = get_logger(__name__)
 _uploads = counter("bigdata_uploads_total", "Uploads planned, by what came of it", "outcome")
@@ -69,18 +65,12 @@ class Planner:
         await self._manifest.planned(upload, layout, chunks)
 
     def _cut(self, upload: Upload, dataset: Dataset) -> tuple[Layout, list[PlannedChunk]]:
-        """Blocking: it reads the whole object once, to count its records and to find where they end."""
-        size = min(upload.size, SAMPLE_BYTES)
-        data = self._range(upload, 0, size).read(size)
-        sample = Sample(data, size == upload.size, upload.filename, upload.declared_format)
-        layout = sniff(sample, dataset)
-        if not layout.divisible:
-            return layout, [PlannedChunk(0, upload.size, layout.place, None)]
-        source = self._range(upload, layout.offset, upload.size)
-        return layout, list(_cuts(source, layout, self._settings.chunk_bytes))
-
-    def _range(self, upload: Upload, start: int, end: int) -> ObjectRange:
-        return ObjectRange(self._bucket, upload.object_key, start, end)
+        """Blocking."""
+        stored = BucketObject(self._bucket, upload.object_key, upload.size)
+        layout = examined(
+            stored, dataset, self._settings.limits, filename=upload.filename, declared=upload.declared_format
+        )
+        return layout, list(cuts(layout, stored, self._settings.chunk_bytes))
 
     async def _announce(self, upload: Upload) -> None:
         """Publish the chunks that no loader may know of. A second time does no harm: the manifest decides."""
@@ -95,21 +85,3 @@ class Planner:
         event = ChunkPlanned(upload_id=upload.upload_id, generation=upload.generation, chunk_no=chunk_no)
         key = f"{upload.upload_id}:{chunk_no}".encode()
         await self._producer.send_and_wait(INGEST_CHUNKS.name, event.encoded(), key)
-
-
-def _cuts(source: Source, layout: Layout, chunk_bytes: int) -> Iterator[PlannedChunk]:
-    """Chunks of about `chunk_bytes`, each cut where the record that reaches this size ends."""
-    begin, rows, end = layout.place, 0, layout.offset
-    for piece in pieces(source, layout.dialect, layout.place, at_most=_ALL):
-        following = np.append(piece.starts[1:], piece.consumed) + piece.place.offset
-        lines = np.append(piece.lines[1:], piece.lines_consumed) + piece.place.line
-        taken = 0
-        while (last := int(np.searchsorted(following, begin.offset + chunk_bytes))) < len(piece):
-            rows += last + 1 - taken
-            yield PlannedChunk(begin.offset, int(following[last]), begin, rows)
-            begin = Place(int(following[last]), int(lines[last]), begin.row + rows)
-            taken, rows = last + 1, 0
-        rows += len(piece) - taken
-        end = piece.place.offset + piece.consumed
-    if rows:
-        yield PlannedChunk(begin.offset, end, begin, rows)

@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from common.datasets import Column, Dataset
-from ingest.formats.batch import Batch, Fault, no_values
+from ingest.formats.batch import NESTED_VALUE, Batch, Fault, no_values
 from ingest.formats.records import Positions
 from ingest.normalise import Normal, arrow_type, normal, normal_phones
+from ingest.typed import as_text, is_text, typed
 
 ENCODING = "encoding"
 _COUNTRY = "country"
+_NESTED = frozenset({"json", "list"})
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,12 @@ class _Judgement:
         return self._kept()
 
     def _text(self, name: str) -> Any:
-        """The column as UTF-8; rows where it is not are refused."""
+        """The column as UTF-8, or still typed; rows where it is neither text nor a value are refused."""
         given = self._batch.columns.get(name)
         if given is None:
             return no_values(self._count)
+        if not is_text(given):
+            return self._not_nested(name, given)
         try:
             return given.cast(pa.string())
         except pa.ArrowInvalid:
@@ -78,10 +82,22 @@ class _Judgement:
                 self._refuse(row, ENCODING, name)
         return pa.array(texts, pa.string())
 
+    def _not_nested(self, name: str, given: Any) -> Any:
+        """A column of text holds no object, and no list."""
+        if not pa.types.is_nested(given.type) or self._dataset.columns[name].parsed.kind in _NESTED:
+            return given
+        for row in np.flatnonzero(given.is_valid().to_numpy(zero_copy_only=False)):
+            self._refuse(int(row), NESTED_VALUE, name)
+        return no_values(self._count)
+
     def _normal(self, name: str, texts: Any) -> Normal:
         column = self._dataset.columns[name]
         if texts.null_count == self._count:
             return Normal(pa.nulls(self._count, arrow_type(column)))
+        if not is_text(texts):
+            if (found := typed(column, texts)) is not None:
+                return Normal(*found)
+            texts = as_text(texts)
         if column.normalise == "phone" and column.parsed.of is None:
             return normal_phones(texts, self._regions())
         return normal(column, texts, region=self._dataset.default_region)

@@ -3,6 +3,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from common.settings import BucketSettings, ClickHouseSettings, KafkaSettings, PostgresSettings
+from ingest.formats.sandbox import Limits
 
 
 class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettings):
@@ -21,9 +22,30 @@ class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettin
     chunk_stalled_s: float = Field(300, gt=0, le=86_400, description="silence before a chunk is announced again")
     # One handler call may last as long as one undivided file takes; a member silent for longer is thrown out.
     poll_interval_max_s: int = Field(3600, ge=60, le=86_400, description="longest load of one chunk")
+    # What archives, XML and Parquet are taken apart with, in a child process each.
+    reader_memory_bytes: int = Field(
+        384 << 20, ge=64 << 20, le=64 << 30, description="of the child; then it is refused"
+    )
+    reader_stalled_s: float = Field(120, gt=0, le=3600, description="nothing comes of a file for so long: refused")
+    unpack_bytes_max: int = Field(1 << 40, ge=1 << 20, le=1 << 50, description="one file may unpack or decode to")
+    unpack_ratio_max: int = Field(200, ge=2, le=100_000, description="and to this many times its size")
+    unpack_ratio_from_bytes: int = Field(
+        256 << 20, ge=0, le=1 << 40, description="unpacked bytes that pass at any ratio"
+    )
     watch_s: float = Field(2, gt=0, le=3600, description="between two looks at the bucket's new objects")
     sweep_s: float = Field(600, gt=0, le=86_400, description="between two looks at all of the bucket's objects")
     reannounce_after_s: float = Field(15, gt=0, le=86_400, description="age of an unfinished upload to announce again")
     retry_first_s: float = Field(0.2, gt=0, le=10, description="pause after a first failure; doubles")
     retry_max_s: float = Field(10, gt=0, le=60, description="longest pause between two tries of one message")
     stalled_s: float = Field(120, ge=5, le=7200, description="without progress for so long, /healthz fails")
+
+    @property
+    def limits(self) -> Limits:
+        """Of one child process."""
+        return Limits(
+            self.reader_memory_bytes,
+            self.unpack_bytes_max,
+            self.unpack_ratio_max,
+            self.unpack_ratio_from_bytes,
+            self.reader_stalled_s,
+        )

@@ -1,7 +1,8 @@
-"""The bytes of an object, read forward in ranges: never more of it in memory than a window."""
+"""The bytes of an object, read in ranges: never more of it in memory than a window."""
 
 import codecs
 from dataclasses import dataclass
+from typing import Protocol
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -13,31 +14,75 @@ from ingest.formats.records import Source
 _UTF8 = "utf-8"
 
 
-@dataclass
-class ObjectRange:
-    """Bytes `position` to `end` of an object. Blocking: for the thread that parses."""
+class Stored(Protocol):
+    """An object of the bucket, as readers see it."""
 
+    @property
+    def size(self) -> int: ...
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Exactly this many bytes, fewer only at the end. Blocking: for the thread that parses."""
+
+
+@dataclass(frozen=True)
+class BucketObject:
     bucket: ObjectStore
     key: str
-    position: int
-    end: int
+    size: int
 
-    def read(self, size: int) -> bytes:
-        size = min(size, self.end - self.position)
+    def read_at(self, offset: int, size: int) -> bytes:
+        size = min(size, self.size - offset)
         if size <= 0:
             return b""
         try:
-            found = obstore.get_range(self.bucket, self.key, start=self.position, length=size).to_bytes()
+            found = obstore.get_range(self.bucket, self.key, start=offset, length=size).to_bytes()
         except (FileNotFoundError, NotFoundError) as exc:
             raise Permanent(f"the object {self.key} is not in the bucket any more") from exc
         except (OSError, BaseError) as exc:
             raise Transient(f"the bucket does not answer: {exc}") from exc
         if len(found) != size:
-            raise Permanent(
-                f"the object {self.key} ends at byte {self.position + len(found)}, before its announced size"
-            )
-        self.position += size
+            raise Permanent(f"the object {self.key} ends at byte {offset + len(found)}, before its announced size")
         return found
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """An object that is in memory already: a sample, or a test's file."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self.data[offset : offset + size]
+
+
+@dataclass
+class Range:
+    """Bytes `position` to `end` of an object, read forward; `position` says how far that is."""
+
+    stored: Stored
+    position: int
+    end: int
+
+    def read(self, size: int) -> bytes:
+        found = self.stored.read_at(self.position, min(size, self.end - self.position))
+        self.position += len(found)
+        return found
+
+
+@dataclass
+class Prefixed:
+    """A source of which the beginning was read already, to look at it."""
+
+    head: bytes
+    rest: Source
+
+    def read(self, size: int) -> bytes:
+        piece, self.head = self.head[:size], self.head[size:]
+        return piece + self.rest.read(size - len(piece)) if len(piece) < size else piece
 
 
 class Transcoded:

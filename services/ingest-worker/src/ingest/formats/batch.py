@@ -34,8 +34,9 @@ class Fault:
 class Batch:
     """Rows of a piece: `records[i]` is the record that row i came from.
 
-    `columns`: the columns of the dataset that the file has, as arrays of string, or of binary that may not be UTF-8;
-    null where a row has no value. `extra`: one JSON object per row of the fields that are no columns, or None.
+    `columns`: the columns of the dataset that the file has: as string, as binary that may not be UTF-8, or typed as the
+    file has them; null where a row has no value. `extra`: one JSON object per row of the fields that are no columns,
+    or None.
     """
 
     piece: Records
@@ -71,8 +72,16 @@ def by_column(labels: Sequence[str], dataset: Dataset) -> tuple[dict[str, list[s
 
 def first_present(arrays: Sequence[Any]) -> Any:
     """Two fields that fill the same column: the first that has a value."""
-    present = [pc.if_else(pc.greater(pc.binary_length(array), 0), array, None) for array in arrays[:-1]]
+    if len(arrays) > 1 and len({array.type for array in arrays}) > 1:
+        arrays = [array.cast(pa.string()) for array in arrays]
+    present = [_without_empty(array) for array in arrays[:-1]]
     return reduce(pc.coalesce, [*present, arrays[-1]])
+
+
+def _without_empty(array: Any) -> Any:
+    if not (pa.types.is_string(array.type) or pa.types.is_binary(array.type)):
+        return array
+    return pc.if_else(pc.greater(pc.binary_length(array), 0), array, None)
 
 
 def no_values(count: int) -> Any:

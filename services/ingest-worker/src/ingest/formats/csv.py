@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
 
 from common.datasets import Dataset
@@ -24,6 +22,7 @@ from ingest.formats.batch import (
     first_present,
 )
 from ingest.formats.csv_dialect import cells_of
+from ingest.formats.extra import objects_of
 from ingest.formats.layout import Layout
 from ingest.formats.records import ODD, REGULAR, TOO_LONG, Positions, Records
 
@@ -75,14 +74,9 @@ class CsvReader:
         return table.filter(pa.array(kept)), rows[kept], list(found.values())
 
     def _extra(self, table: Any) -> Any | None:
-        """Fields that are no columns, as `{"label":"text"}`; a field without a value is left out."""
         if self._dataset.extra != "keep" or not self._unknown:
             return None
-        members = [_members(label, table.column(label).combine_chunks()) for label in self._unknown]
-        joined = pc.binary_join_element_wise(*members, "", null_handling="replace", null_replacement="")
-        inner = pc.utf8_slice_codeunits(joined, start=1)  # each member begins with a comma
-        objects = pc.binary_join_element_wise("{", inner, "}", "")
-        return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), objects)
+        return objects_of({label: table.column(label).combine_chunks() for label in self._unknown})
 
     def _by_arrow(self, piece: Records, regular: Positions) -> tuple[Any, Positions, list[Fault]]:
         ragged: list[int] = []
@@ -158,13 +152,3 @@ def _distinct(header: Sequence[str]) -> list[str]:
         seen[label] = seen.get(label, 0) + 1
         labels.append(label if seen[label] == 1 else f"{label}_{seen[label]}")
     return labels
-
-
-def _members(label: str, values: Any) -> Any:
-    """`,"label":"text"` of each value; what is not UTF-8 is shown with replacement characters."""
-    encoded = pc.dictionary_encode(values)
-    texts = [
-        f",{orjson.dumps(label).decode()}:{orjson.dumps(value.decode('utf-8', 'replace')).decode()}"
-        for value in encoded.dictionary.to_pylist()
-    ]
-    return pa.array(texts, pa.string()).take(encoded.indices)

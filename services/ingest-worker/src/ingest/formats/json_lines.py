@@ -55,7 +55,7 @@ class JsonLinesReader:
 
     def _texts(self, name: str, values: list[Any], records: list[int], rejected: dict[int, Fault]) -> Any:
         kinds = set(map(type, values))
-        kind = self._dataset.columns[name].type
+        kind = self._dataset.columns[name].parsed.kind
         if kinds <= _TEXT and kind != "json":
             return pa.array(values, pa.string())
         if kinds <= _WHOLE:
@@ -104,7 +104,9 @@ def _text(value: Any, kind: str) -> tuple[str | None, str]:
     if isinstance(value, str):
         return value, ""
     if isinstance(value, dict | list):
-        return None, NESTED_VALUE
+        return (
+            (orjson.dumps(value).decode(), "") if kind == "list" and isinstance(value, list) else (None, NESTED_VALUE)
+        )
     if isinstance(value, float) and kind != "float" and abs(value) >= _EXACT_MAX:
         return None, INEXACT_NUMBER
     return orjson.dumps(value).decode(), ""

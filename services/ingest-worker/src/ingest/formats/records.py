@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 WINDOW_BYTES: Final = 16 << 20
 RECORD_BYTES_MAX: Final = 1 << 20
-_RAW_BYTES_KEPT: Final = 64 << 10
+RAW_BYTES_KEPT: Final = 64 << 10
 REGULAR, ODD, TOO_LONG = 0, 1, 2
 _LF, _CR = 10, 13
 
@@ -67,7 +67,7 @@ class Records:
 
     def raw(self, index: int) -> bytes:
         """As much of a record as a rejected row keeps."""
-        return self.text(index)[:_RAW_BYTES_KEPT]
+        return self.text(index)[:RAW_BYTES_KEPT]
 
     def first(self, count: int) -> "Records":
         """The first `count`; what follows is left for the next piece."""
@@ -239,7 +239,7 @@ class _Quotes:
 
 def _giant(buffer: bytes, source: Source, dialect: Dialect) -> tuple[Records, bytes]:
     """A line longer than the window: one record that is too long. Skipped while reading, never held."""
-    kept, skipped = buffer[:_RAW_BYTES_KEPT], 0
+    kept, skipped = buffer[:RAW_BYTES_KEPT], 0
     while buffer and (end := _after_break(buffer, dialect)) is None:
         held = 1 if dialect.carriage_returns and buffer.endswith(b"\r") else 0  # half a break perhaps
         skipped += len(buffer) - held

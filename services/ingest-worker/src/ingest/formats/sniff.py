@@ -1,6 +1,7 @@
 """What a file is: from its content first, its name second, the declared type third. A contradiction is an error."""
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -9,19 +10,21 @@ import orjson
 
 from common.datasets import Dataset
 from ingest.formats.csv_dialect import csv_layout
-from ingest.formats.layout import UTF8, Layout, Unreadable
+from ingest.formats.json_array import first_value
+from ingest.formats.layout import UTF8, Compression, Layout, Unreadable
 
 SAMPLE_BYTES = 1 << 20
 
 _LATIN1 = "iso-8859-1"
 _CSV, _JSON, _XML, _PARQUET = "CSV", "JSON", "XML", "Parquet"
-_GZIP, _ZSTD, _ZIP = "gzip", "zstd", "zip"
-_LATER = frozenset({_XML, _PARQUET, _GZIP, _ZSTD, _ZIP})
+_PACKED: tuple[tuple[bytes, Compression, str], ...] = (
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+    (b"PK\x03\x04", "zip", ".zip"),
+    (b"PK\x05\x06", "zip", ".zip"),
+)
+_PARQUET_MAGIC = b"PAR1"
 _MAGIC = (
-    (b"PAR1", _PARQUET),
-    (b"\x1f\x8b", _GZIP),
-    (b"\x28\xb5\x2f\xfd", _ZSTD),
-    (b"PK\x03\x04", _ZIP),
     (b"\x7fELF", "an executable (ELF)"),
     (b"\xca\xfe\xba\xbe", "an executable (Java or Mach-O)"),
     (b"\xcf\xfa\xed\xfe", "an executable (Mach-O)"),
@@ -54,10 +57,12 @@ _BY_NAME = {
     "parquet": _PARQUET,
     "application/vnd.apache.parquet": _PARQUET,
 }
-_COMPRESSED = {".gz": _GZIP, ".zst": _ZSTD, ".zip": _ZIP}
+_COMPRESSED = {suffix: name for _, name, suffix in _PACKED}
 _BINARY_SHARE_MAX, _BINARY_BYTES_MIN = 0.05, 16  # of control characters; a few in a small file are mere dirt
 _UTF16_SHARE_MIN = 0.3  # of NULs at one parity: text of Latin letters
 _TEXT_CONTROLS = b"\t\n\v\f\r\x1b"
+_DTD = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
+_PROLOG_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,30 @@ class Sample:
     declared: str | None = None
 
 
+def packing_of(sample: Sample) -> Compression:
+    """What the file is packed with, if anything."""
+    found: Compression = next((name for magic, name, _ in _PACKED if sample.data.startswith(magic)), "")
+    said = _said_by_name(sample.filename)
+    if said and found != said and (found or said in _COMPRESSED.values()):
+        raise Unreadable(f"the content is {found or 'not compressed'}, but the file name says {said}")
+    return found
+
+
+def unpacked_name(filename: str) -> str:
+    """The name of what is inside: `people.csv` of `people.csv.gz`."""
+    return filename[: -len(suffix)] if (suffix := PurePath(filename).suffix).lower() in _COMPRESSED else filename
+
+
 def sniff(sample: Sample, dataset: Dataset) -> Layout:
-    """How to read the file, or Unreadable with one sentence for its sender."""
+    """How to read the file, which is not packed, or Unreadable with one sentence for its sender.
+
+    What stands inside of XML and Parquet is for others to find out.
+    """
     if not sample.data:
         raise Unreadable("the file is empty")
+    if sample.data.startswith(_PARQUET_MAGIC):
+        _compare(_PARQUET, sample)
+        return Layout(format="parquet")
     encoding, mark = _encoding(sample)
     text = sample.data if encoding == UTF8 else _transcoded(sample, encoding)
     text = text[mark:]
@@ -81,12 +106,14 @@ def sniff(sample: Sample, dataset: Dataset) -> Layout:
         raise Unreadable("the file holds nothing but white space")
     found = _kind_of_text(text)
     _compare(found, sample)
+    if found == _XML:
+        if _DTD.search(text[:_PROLOG_BYTES]):
+            raise Unreadable("the XML has a DTD (<!DOCTYPE), which is not read: leave it out")
+        return Layout(format="xml")
     if found == _JSON:
         # JSON is UTF-8 by its standard: a byte that is not costs its line.
         encoding = UTF8 if encoding == _LATIN1 else encoding
-        return _json_layout(text, encoding, mark, whole=sample.whole)
-    if found in _LATER:
-        raise Unreadable(f"unsupported format: {found} cannot be loaded here")
+        return _json_layout(text, encoding, mark)
     return csv_layout(text, dataset, encoding=encoding, mark=mark, whole=sample.whole)
 
 
@@ -137,30 +164,39 @@ def _kind_of_text(text: bytes) -> str:
 
 def _compare(found: str, sample: Sample) -> None:
     """Name and declaration may be silent, but not say something else."""
-    name = PurePath(sample.filename.lower())
-    compressed = _COMPRESSED.get(name.suffix)
-    said = compressed or _BY_NAME.get(name.suffix.removeprefix("."))
+    said = _said_by_name(sample.filename)
     if said and said != found:
         raise Unreadable(f"the content is {found}, but the file name says {said}")
     declared = _BY_NAME.get((sample.declared or "").lower().split(";")[0].strip())
-    inner = _BY_NAME.get(PurePath(name.stem).suffix.removeprefix(".")) if compressed else None
-    if declared and declared not in {found, inner} and not (compressed and inner is None):
+    if declared and declared != found:
         raise Unreadable(f"the content is {found}, but the declared format is {declared}")
 
 
-def _json_layout(text: bytes, encoding: str, mark: int, *, whole: bool) -> Layout:
+def _said_by_name(filename: str) -> str | None:
+    suffix = PurePath(filename.lower()).suffix
+    return _COMPRESSED.get(suffix) or _BY_NAME.get(suffix.removeprefix("."))
+
+
+def _json_layout(text: bytes, encoding: str, mark: int) -> Layout:
+    """An array; or one object a line; or objects over several lines, of which a single one is the usual case."""
+    if text.lstrip().startswith(b"["):
+        return Layout(format="json_array", encoding=encoding, offset=mark)
     first, _, rest = text.lstrip().partition(b"\n")
-    if first.startswith(b"["):
-        raise Unreadable("unsupported format: a JSON array cannot be loaded here, send one object a line")
+    lines = _is_json(first) or not rest.strip()
+    if not lines:
+        whole = first_value(text)
+        # A first line that is broken is no sign: the next ones tell, each an object by itself.
+        lines = not _is_json(whole) and any(_is_object(line) for line in rest.splitlines()[:100])
+    return Layout(format="json_lines" if lines else "json_objects", encoding=encoding, offset=mark)
+
+
+def _is_json(text: bytes) -> bool:
     try:
-        orjson.loads(first)
+        orjson.loads(text)
     except orjson.JSONDecodeError:
-        if rest.strip() and not _begins_objects(rest):
-            raise Unreadable("unsupported format: a JSON object over several lines, send one object a line") from None
-        if not rest and not whole:
-            raise Unreadable("unsupported format: the first JSON line is longer than 1 MiB") from None
-    return Layout(format="json_lines", encoding=encoding, offset=mark)
+        return False
+    return True
 
 
-def _begins_objects(lines: bytes) -> bool:
-    return any(line.lstrip().startswith(b"{") for line in lines.splitlines()[:100])
+def _is_object(line: bytes) -> bool:
+    return line.lstrip().startswith(b"{") and _is_json(line)
