@@ -74,7 +74,11 @@ class Entry(BaseModel):
 @router.get("/v1/credits/statement", response_model=list[Entry])
 async def statement(caller: Reading, gateway: Running, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """Every change of the balance, newest first. A capture's query_id leads to its receipt."""
-    asked = {"user_id": str(caller.user_id), "limit": str(limit)}
+    return await statement_of(caller.user_id, gateway, limit=limit, cursor=cursor)
+
+
+async def statement_of(user_id: UUID, gateway: Gateway, *, limit: int, cursor: str | None) -> Response:
+    asked = {"user_id": str(user_id), "limit": str(limit)}
     if cursor is not None:
         asked["cursor"] = str(place_of(cursor, 1)[0])
     entries, headers = await gateway.credits.read("/v1/statement", asked)

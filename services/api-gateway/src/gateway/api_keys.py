@@ -30,6 +30,8 @@ _LOOK_UPS_AT_ONCE = 256
 _LOOK_UPS_WAITING = 5_000
 _LOOK_UP_S = 2.0
 _BAD_KEYS_KEPT = 10_000
+# In a request's state: the digest of the key somebody signed in to the console with. Only the console's door sets it.
+SIGNED_IN = "signed_in"
 _LAST_USED_EVERY_S = 15.0
 
 
@@ -109,7 +111,10 @@ class ApiKeys:
 
     async def caller(self, key: bytes) -> Caller:
         """Raises InvalidApiKey, the same for unknown, revoked, expired and disabled; Unavailable without Postgres."""
-        digest = key_digest(key)
+        return await self.caller_of(key_digest(key))
+
+    async def caller_of(self, digest: str) -> Caller:
+        """Likewise, by the key's digest: that of a session of the console, which never keeps the key."""
         known = self._good.get(digest) or self._bad.get(digest)
         if known is None or self._clock.monotonic() >= known.until:
             known = await self._ask(digest)
@@ -174,8 +179,13 @@ def _caller(row: Row) -> Caller:
     )
 
 
-def caller_with(scope: Scope, *, roles: frozenset[str] | None = None) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency: authenticates, admits by the caller's plan, checks scope and role, notes who it is in the trail."""
+def caller_with(
+    scope: Scope, *, roles: frozenset[str] | None = None, readers: frozenset[str] = frozenset()
+) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: authenticates, admits by the caller's plan, checks scope and role, notes who it is in the trail.
+
+    To the roles in `readers` the scope `read` is enough: what others do is theirs to look at.
+    """
     routes: Scope = scope if roles is None else "admin"
 
     async def admitted(request: Request) -> Caller:
@@ -183,8 +193,9 @@ def caller_with(scope: Scope, *, roles: frozenset[str] | None = None) -> Callabl
         api_keys: ApiKeys = gateway.api_keys
         rate_limit: RateLimit = gateway.rate_limit
         trail = trail_of(request)
+        signed_in: str | None = request.scope["state"].get(SIGNED_IN)
         try:
-            caller = await api_keys.caller(presented_key(request.scope["headers"]))
+            caller = await api_keys.caller_of(signed_in or key_digest(presented_key(request.scope["headers"])))
         except InvalidApiKey:
             rate_limit.note_bad_key(request.client.host if request.client else "")
             raise
@@ -193,7 +204,7 @@ def caller_with(scope: Scope, *, roles: frozenset[str] | None = None) -> Callabl
         trail.headers += admission.headers
         trail.leave = admission.leave
         admission.raise_if_refused()
-        require_scope(caller, scope)
+        require_scope(caller, "read" if caller.role in readers else scope)
         if roles is not None:
             require_role(caller, roles)
         return caller

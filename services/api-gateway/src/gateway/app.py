@@ -5,8 +5,23 @@ from common.health import Probes, ops_app
 from common.http import RequestIds, install_error_envelope
 from common.json_body import install_openapi
 from common.tracing import Traced
-from gateway import account, admin, admin_log, admin_users, dataset_routes, health, keys, query, query_receipts, uploads
+from gateway import (
+    account,
+    admin,
+    admin_log,
+    admin_reads,
+    admin_users,
+    dataset_routes,
+    health,
+    keys,
+    query,
+    query_receipts,
+    uploads,
+)
 from gateway.audit_trail import AuditTrail
+from gateway.console import CONSOLE
+from gateway.console.door import ConsoleDoor
+from gateway.console.sign_in import sessions_of
 from gateway.wiring import Gateway
 
 # The busiest first: routes are tried in order.
@@ -20,7 +35,9 @@ _ROUTERS = (
     admin.router,
     admin_users.router,
     admin_log.router,
+    admin_reads.router,
     health.router,
+    *CONSOLE,
 )
 
 
@@ -39,5 +56,5 @@ def served_app(gateway: Gateway) -> ASGIApp:
     app = create_app()
     app.state.gateway = gateway
     app.state.body_bytes_max = gateway.settings.body_bytes_max
-    audited = AuditTrail(RequestIds(app), gateway.spool, gateway.clock)
+    audited = AuditTrail(RequestIds(ConsoleDoor(app, sessions_of(gateway))), gateway.spool, gateway.clock)
     return Probes(Traced(audited), ops_app(health.readiness(gateway)))

@@ -16,11 +16,11 @@ from common.prices import credits as in_credits
 from gateway.api_keys import caller_with
 from gateway.published_views import published
 from gateway.query_columns import Field, fields_of
-from gateway.roles import Caller
+from gateway.roles import ADMIN_READERS, Caller
 from gateway.wiring import Gateway, gateway_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
-Asking = Annotated[Caller, Depends(caller_with("query"))]
+Asking = Annotated[Caller, Depends(caller_with("query", readers=ADMIN_READERS))]
 
 _FRESHNESS = "SELECT dataset, version, fresh_at FROM ingest.dataset_freshness"
 

@@ -67,6 +67,8 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     query_wait_max_s: float = Field(30, ge=0, le=300, description="longest wait for an upload to be visible")
     hold_ttl_s: int = Field(120, ge=1, le=3600)
     upload_bytes_max: int = Field(10 << 30, ge=1)
+    console_idle_s: int = Field(1800, ge=60, le=86_400, description="without a request for so long, sign in again")
+    console_session_s: int = Field(43_200, ge=60, le=604_800, description="longest session, however busy")
     upload_idle_s: float = Field(30, gt=0, le=3600, description="an upload that sends nothing for so long is ended")
 
     @field_validator("trusted_proxies")

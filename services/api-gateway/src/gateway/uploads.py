@@ -29,7 +29,7 @@ from common.topics import INGEST_UPLOADS
 from gateway.api_keys import caller_with
 from gateway.audit_trail import trail_of
 from gateway.query_plan import dataset_named
-from gateway.roles import Caller
+from gateway.roles import ADMIN_READERS, Caller
 from gateway.upload_body import Arriving, packed_name, shown_name
 from gateway.upload_status import list_uploads, rejects_of, same_content, status_of
 from gateway.wiring import Gateway, gateway_of
@@ -37,6 +37,7 @@ from gateway.wiring import Gateway, gateway_of
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 _log = get_logger(__name__)
 Sender = Annotated[Caller, Depends(caller_with("ingest"))]
+Looking = Annotated[Caller, Depends(caller_with("ingest", readers=ADMIN_READERS))]
 FORMATS = ("csv", "json", "ndjson", "xml", "parquet")
 # Held in memory per upload: this many parts of this size at most, whatever the file's size.
 _PART_BYTES = 8 << 20
@@ -149,7 +150,7 @@ async def _accepted(event: UploadReceived, gateway: Gateway) -> dict[str, Any]:
 @router.get("")
 async def get_uploads(
     request: Request,
-    caller: Sender,
+    caller: Looking,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[UUID | None, Query()] = None,
 ) -> Response:
@@ -162,7 +163,7 @@ async def get_uploads(
 
 
 @router.get("/{upload_id}")
-async def get_upload(request: Request, caller: Sender, upload_id: UUID) -> Response:
+async def get_upload(request: Request, caller: Looking, upload_id: UUID) -> Response:
     gateway = gateway_of(request)
     return _json(await status_of(upload_id, caller, gateway.postgres, gateway.bucket))
 
@@ -183,7 +184,7 @@ _REJECT_FORMATS = {
 @router.get("/{upload_id}/rejects")
 async def get_rejects(
     request: Request,
-    caller: Sender,
+    caller: Looking,
     upload_id: UUID,
     format: Annotated[str, Query()] = "ndjson",  # noqa: A002 - the parameter's public name
 ) -> Response:

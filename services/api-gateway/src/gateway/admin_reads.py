@@ -1,0 +1,66 @@
+"""Looking at one thing on the admin side: an account's statement, a dataset's loads, whether the books agree."""
+
+from datetime import date
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from common.errors import NotFound
+from gateway.account import Entry, statement_of
+from gateway.answers import Cursor, Limit, one, page
+from gateway.api_keys import Caller, caller_with
+from gateway.published_views import published
+from gateway.roles import ADMIN_READERS
+from gateway.users import require_user
+from gateway.wiring import Gateway, gateway_of
+
+router = APIRouter(prefix="/v1/admin", tags=["admin"])
+Reader = Annotated[Caller, Depends(caller_with("read", roles=ADMIN_READERS))]
+Running = Annotated[Gateway, Depends(gateway_of)]
+
+
+@router.get("/user/{user_id}/statement", response_model=list[Entry])
+async def user_statement(
+    _: Reader, gateway: Running, user_id: UUID, limit: Limit = 100, cursor: Cursor = None
+) -> Response:
+    """Every change of a user's balance, newest first."""
+    await require_user(gateway.postgres, user_id)
+    return await statement_of(user_id, gateway, limit=limit, cursor=cursor)
+
+
+@router.get("/reconcile", response_model=dict[str, int | str])
+async def reconcile(_: Reader, gateway: Running) -> Response:
+    """Contradictions between ledger, balances, holds and the log, by kind: each is 0, or says why it was not asked."""
+    figures, _headers = await gateway.credits.read("/v1/reconcile")
+    return one(figures)
+
+
+class DayOfLoads(BaseModel):
+    date: date
+    rows: int
+
+
+# Rows of files count on the day their load ended, rows of the records topic on the day they were loaded.
+_LOADS = """
+    SELECT d.day::date AS date, coalesce(f.rows, 0) + coalesce(r.rows, 0) AS rows
+      FROM generate_series((now() AT TIME ZONE 'UTC')::date - ($2::int - 1), (now() AT TIME ZONE 'UTC')::date,
+                           interval '1 day') AS d (day)
+      LEFT JOIN (SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, sum(rows_accepted)::bigint AS rows
+                   FROM ingest.upload_status
+                  WHERE dataset = $1 AND duplicate_of IS NULL AND finished_at >= now() - make_interval(days => $2 + 1)
+                  GROUP BY 1) AS f ON f.day = d.day::date
+      LEFT JOIN (SELECT day, sum(accepted)::bigint AS rows FROM ingest.records_by_day
+                  WHERE dataset = $1 GROUP BY 1) AS r ON r.day = d.day::date
+     ORDER BY d.day
+"""
+
+
+@router.get("/datasets/{name}/loads", response_model=list[DayOfLoads])
+async def loads(_: Reader, gateway: Running, name: str, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
+    """Rows loaded into a dataset by day, oldest first, days without loads included."""
+    if name not in gateway.datasets:
+        raise NotFound
+    async with published("The state of uploads"):
+        return page(await gateway.postgres.fetch(_LOADS, name, days))

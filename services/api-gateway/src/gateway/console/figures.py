@@ -1,0 +1,83 @@
+"""How figures, amounts and times are written on a page."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+_KIB = 1024
+_THOUSAND = 1000
+NOTHING = "–"
+
+
+def count(value: float | None) -> str:
+    """1234567 → 1,234,567; what has no value is a dash."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}".rstrip("0").rstrip(".")
+
+
+def short(value: float | None) -> str:
+    """For the axis of a chart: 1234567 → 1.2 M."""
+    if value is None:
+        return NOTHING
+    for unit in ("", " k", " M", " G"):
+        if abs(value) < _THOUSAND or unit == " G":
+            return f"{value:.1f}".rstrip("0").rstrip(".") + unit
+        value /= _THOUSAND
+    raise AssertionError
+
+
+def percent(share: float | None) -> str:
+    return NOTHING if share is None else f"{share * 100:.1f} %"
+
+
+def millis(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value / _THOUSAND:,.2f} s" if value >= _THOUSAND else f"{value:,.1f} ms"
+
+
+def size(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < _KIB:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= _KIB
+    return f"{value:,.1f} TiB"
+
+
+def seconds(value: float | None) -> str:
+    """A time that is left or has passed: 95 → 1 min 35 s."""
+    if value is None:
+        return NOTHING
+    whole = round(value)
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S} s"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+
+
+def moment(value: Any) -> str:
+    """A time of the API, in UTC and to the second."""
+    at = as_time(value)
+    return NOTHING if at is None else at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(value: Any, now: datetime) -> str:
+    at = as_time(value)
+    return "never" if at is None else f"{seconds(max(0.0, (now - at).total_seconds()))} ago"
+
+
+def as_time(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
