@@ -1,7 +1,7 @@
 """From a batch of records to the log: what is readable is written, what is not is a dead letter, all else waits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from aiokafka import ConsumerRecord
 
@@ -16,6 +16,9 @@ from common.metrics import counter
 Bury = Callable[[ConsumerRecord, str], Awaitable[None]]
 _Read = tuple[ConsumerRecord, Entry]
 _Poison = tuple[ConsumerRecord, str]
+_WRITTEN_AT_ONCE = 5000
+# Between two looks at what Postgres has sent meanwhile: about 2 ms.
+_READ_AT_ONCE = 200
 
 _rows = counter("bigdata_audit_rows_total", "Audit events, by whether the log had them already", "outcome")
 
@@ -30,13 +33,23 @@ class AuditTrail:
     async def keep(self, records: Sequence[ConsumerRecord]) -> None:
         """When it returns, every record is in the log or in the dead letters. Raises Transient: try all again."""
         faultpoint("audit.fetched")
-        good, poison = self._read(records)
-        next_offsets = _next_offsets(records)
-        poison += await self._write(good, next_offsets)
+        poison: list[_Poison] = []
+        writing: asyncio.Task[list[_Poison]] | None = None
+        try:
+            for piece in _pieces(records):
+                # While Postgres commits the piece before, this one is read.
+                good, bad = await self._read(piece)
+                poison += bad + (await writing if writing else [])
+                writing = asyncio.create_task(self._write(good, _next_offsets(piece)))
+            poison += await writing if writing else []
+        finally:
+            if writing is not None and not writing.done():
+                writing.cancel()
+                await asyncio.wait({writing})
         # After the log: a batch that is tried again because of the log repeats no dead letter.
         await asyncio.gather(*(self._bury(record, reason) for record, reason in poison))
 
-    def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[_Read], list[_Poison]]:
+    async def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[_Read], list[_Poison]]:
         window = Window.around(
             self._clock.now(),
             retention_days=self._settings.audit_retention_days,
@@ -44,7 +57,9 @@ class AuditTrail:
         )
         good: list[_Read] = []
         poison: list[_Poison] = []
-        for record in records:
+        for number, record in enumerate(records):
+            if not number % _READ_AT_ONCE:
+                await asyncio.sleep(0)
             try:
                 good.append((record, read_entry(record.value, window)))
             except Permanent as exc:
@@ -64,6 +79,12 @@ class AuditTrail:
         _rows.labels("written").inc(written.new)
         _rows.labels("repeated").inc(written.repeated)
         return []
+
+
+def _pieces(records: Sequence[ConsumerRecord]) -> Iterator[Sequence[ConsumerRecord]]:
+    """Each becomes one transaction."""
+    for start in range(0, len(records), _WRITTEN_AT_ONCE):
+        yield records[start : start + _WRITTEN_AT_ONCE]
 
 
 def _next_offsets(records: Sequence[ConsumerRecord]) -> dict[Place, int]:
