@@ -26,7 +26,9 @@ _OWN = (query, datasets, ingest, uploads, quarantine, keys, credits_command, pro
 
 def build() -> typer.Typer:
     """The command with everything that is installed: each entry point is called with it once."""
-    app = typer.Typer(name="bigdata", help=_HELP, no_args_is_help=True, rich_markup_mode="rich")
+    app = typer.Typer(
+        name="bigdata", help=_HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False
+    )
     # Without a callback, typer would turn an app with a single command into that command.
     app.callback()(_bigdata)
     for part in _OWN:

@@ -149,7 +149,11 @@ def _worst(codes: Iterable[Exit]) -> Exit:
 
 def _summary(sent: list[Sent]) -> str:
     bad = [one for one in sent if one.code not in {Exit.OK, Exit.REJECTS}]
-    lines = [f"{one.file}: {one.error or 'failed'}" for one in bad]
+    lines = [_named(one.file, one.error or "failed") for one in bad]
     rejected = [(one.upload.upload_id, one.upload.rejected) for one in sent if one.upload and one.upload.rejected]
-    lines += [f"{count:,} rows rejected: bigdata quarantine list {upload_id}" for upload_id, count in rejected]
+    lines += [f"rejected rows: {count:,}; bigdata quarantine list {upload_id}" for upload_id, count in rejected]
     return "\n".join(lines)
+
+
+def _named(file: str, error: str) -> str:
+    return error if error.startswith(file) else f"{file}: {error}"

@@ -55,13 +55,15 @@ class Output:
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     shown = Table(box=None, pad_edge=False)
     for column in columns:
-        # Folded, never cut: half an id is no id.
-        shown.add_column(column.rpartition(".")[2], overflow="fold")
+        # Folded, never cut; an id stays in one piece, so that it can be copied.
+        shown.add_column(column.rpartition(".")[2], overflow="fold", no_wrap=column.endswith("id"))
     for row in rows:
         # Text, not markup: what suppliers and clients send must not colour or hide anything.
         shown.add_row(*(Text(printable(text_of(value))) for value in row))
     console = Console(highlight=False)
-    console.print(shown, width=None if console.is_terminal else _PIPE_WIDTH)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(shown)
 
 
 def document_of(item: Any) -> Any:

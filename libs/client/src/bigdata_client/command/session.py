@@ -51,7 +51,14 @@ def with_session(command: Callable[Concatenate[Session, P], None]) -> Callable[.
     """For functions that begin with a Session: typer sees the shared options in its place."""
 
     @functools.wraps(command)
-    def run(*, url: str | None, key: str | None, profile: str | None, as_json: bool, **given: Any) -> None:
+    def run(
+        *,
+        url: str | None = None,
+        key: str | None = None,
+        profile: str | None = None,
+        as_json: bool = False,
+        **given: Any,
+    ) -> None:
         with outcomes():
             command(Session(Flags(url, key, profile), Output(as_json=as_json)), **given)  # type: ignore[call-arg]
 

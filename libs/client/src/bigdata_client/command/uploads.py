@@ -54,7 +54,7 @@ def watch(
     if not last.finished:
         raise Stop(f"it is still {last.state} after {deadline:g} s", Exit.TRY_LATER)
     if code := exit_of_load(last.state):
-        raise Stop(last.error or f"{last.rejected} rows rejected: bigdata quarantine list {upload_id}", code)
+        raise Stop(last.error or f"rejected rows: {last.rejected:,}; bigdata quarantine list {upload_id}", code)
 
 
 @with_session
