@@ -213,5 +213,5 @@ class Stats(BaseModel):
 @router.get("/stats", response_model=Stats)
 async def stats(_: Reader, gateway: Running) -> Response:
     """Figures of today and of the last 30 days, in UTC."""
-    figures = await dashboard(gateway.postgres, gateway.warehouse, gateway.datasets)
+    figures = await dashboard(gateway.postgres, gateway.record_counts)
     return one({**figures, "daily_usage": [public(day) for day in figures["daily_usage"]]})

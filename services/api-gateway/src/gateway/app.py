@@ -8,6 +8,7 @@ from common.tracing import Traced
 from gateway import (
     account,
     admin,
+    admin_browse,
     admin_log,
     admin_reads,
     admin_users,
@@ -35,6 +36,7 @@ _ROUTERS = (
     admin.router,
     admin_users.router,
     admin_log.router,
+    admin_browse.router,
     admin_reads.router,
     health.router,
     *CONSOLE,

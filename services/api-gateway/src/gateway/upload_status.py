@@ -73,6 +73,33 @@ async def list_uploads(caller: Caller, postgres: Pool, *, before: UUID | None, l
     return [_document(row) for row in rows]
 
 
+@dataclass(frozen=True)
+class UploadFilter:
+    """What is None does not filter."""
+
+    dataset: str | None = None
+    state: str | None = None
+    sender: UUID | None = None
+
+
+_EVERY = """
+    SELECT *, now() AS now FROM ingest.upload_status
+     WHERE ($1::text IS NULL OR dataset = $1) AND ($2::text IS NULL OR state = $2)
+       AND ($3::uuid IS NULL OR sender = $3) AND ($4::uuid IS NULL OR upload_id < $4)
+     ORDER BY upload_id DESC LIMIT $5
+"""
+
+
+async def every_upload(
+    postgres: Pool, wanted: UploadFilter, *, before: UUID | None, limit: int
+) -> tuple[list[dict[str, Any]], UUID | None]:
+    """Everybody's, newest first, and where the next page begins. What the worker has not seen yet is not listed."""
+    async with published("The state of uploads"):
+        rows = await postgres.fetch(_EVERY, wanted.dataset, wanted.state, wanted.sender, before, limit + 1)
+    shown = [{"user_id": row["sender"], **_document(row)} for row in rows[:limit]]
+    return shown, shown[-1]["upload_id"] if len(rows) > limit else None
+
+
 async def same_content(event: UploadReceived, postgres: Pool) -> UUID | None:
     """The upload that already holds these bytes. The worker decides; this only says so at once when it is known."""
     try:

@@ -19,6 +19,7 @@ from gateway.api_keys import ApiKeys, open_api_keys
 from gateway.credits_client import CreditsClient, open_credits
 from gateway.key_notices import KeyNotices, listen_again
 from gateway.rate_limit import RateLimit
+from gateway.record_counts import RecordCounts
 from gateway.settings import Settings
 from gateway.spool import Spool
 from gateway.spool_sender import open_spool
@@ -43,6 +44,7 @@ class Gateway:
     key_notices: KeyNotices
     rate_limit: RateLimit
     clock: Clock
+    record_counts: RecordCounts
     stopping: asyncio.Event  # set when no more requests are taken: what goes on for long ends by itself
 
 
@@ -84,5 +86,6 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             key_notices=key_notices,
             rate_limit=RateLimit(redis, settings, clock),
             clock=clock,
+            record_counts=RecordCounts(warehouse, datasets, clock),
             stopping=asyncio.Event(),
         )
