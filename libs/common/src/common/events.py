@@ -37,6 +37,7 @@ class UploadReceived(Event):
     sender: UUID | None = Field(None, description="user_id; none for a bucket drop")
     declared_format: str | None = None
     received_at: datetime = Field(description="arrival of the object; the order time of rows without record_ts")
+    replaces: UUID | None = Field(None, description="the upload that is undone once this one has loaded")
 
 
 class ChunkPlanned(Event):
@@ -45,6 +46,36 @@ class ChunkPlanned(Event):
     upload_id: UUID
     generation: int = Field(ge=1)
     chunk_no: int = Field(ge=0)
+
+
+class IngestCommand(Event):
+    """Something to do to uploads or datasets besides loading. event_id is the job's id: a repeat is the same job."""
+
+    requested_by: UUID | None = Field(None, description="user_id; none when the system asks itself")
+
+
+class UndoRequested(IngestCommand):
+    """Leave the dataset as if this upload had never been loaded."""
+
+    kind: Literal["undo"] = "undo"
+    upload_id: UUID
+
+
+class ReplayRequested(IngestCommand):
+    """Read an upload's rejected rows again, by the declaration as it is now; an undone upload is loaded again."""
+
+    kind: Literal["replay"] = "replay"
+    upload_id: UUID
+    dry_run: bool = False
+
+
+class EraseRequested(IngestCommand):
+    """Remove whoever has this value from a dataset. The only event that carries personal data: it is kept for a day."""
+
+    kind: Literal["erase"] = "erase"
+    dataset: str
+    column: str
+    value: str = Field(description="as the column stores it")
 
 
 class RequestFinished(Event):

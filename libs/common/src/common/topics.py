@@ -20,6 +20,8 @@ INGEST_UPLOADS = Topic("ingest.uploads.v1", "upload_id", 6, 7 * _DAY_MS, events.
 INGEST_CHUNKS = Topic("ingest.chunks.v1", "upload_id:chunk_no", 12, 7 * _DAY_MS, events.ChunkPlanned)
 INGEST_RECORDS = Topic("ingest.records.v1", "identity or none", 12, 7 * _DAY_MS, None)
 INGEST_BUCKET = Topic("ingest.bucket.v1", "object key", 6, 7 * _DAY_MS, None)
+# Kept for a day only: an erasure names whom to forget.
+INGEST_COMMANDS = Topic("ingest.commands.v1", "upload_id", 3, _DAY_MS, events.IngestCommand)
 INGEST_DEAD = Topic("ingest.dead.v1", "original key", 3, 30 * _DAY_MS, None)
 AUDIT_REQUESTS = Topic("audit.requests.v1", "user_id", 6, 7 * _DAY_MS, events.RequestFinished)
 AUDIT_DEAD = Topic("audit.dead.v1", "original key", 3, 30 * _DAY_MS, None)
@@ -31,6 +33,7 @@ ALL = (
     INGEST_CHUNKS,
     INGEST_RECORDS,
     INGEST_BUCKET,
+    INGEST_COMMANDS,
     INGEST_DEAD,
     AUDIT_REQUESTS,
     AUDIT_DEAD,

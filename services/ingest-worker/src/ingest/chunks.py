@@ -68,7 +68,7 @@ class ChunkLoader:
         try:
             outcome = await self._load(chunk)
         except Permanent as exc:
-            await self._manifest.fail(chunk.upload_id, str(exc))
+            await self._manifest.fail(chunk.upload_id, str(exc), chunk.chunk_no)
             _chunks.labels("failed").inc()
             log.warning("upload failed", reason=str(exc))
         except BaseException:
@@ -97,7 +97,10 @@ class ChunkLoader:
             async for block in blocks:
                 await self._write(chunk, dataset, block)
                 tally.add(block)
-                await self._manifest.progress(chunk, tally.counts)
+                if not await self._manifest.progress(chunk, tally.counts):
+                    # What it brought is being taken back, which waits for this.
+                    await self._manifest.interrupted(chunk)
+                    return None
                 self._moved()
         _check(chunk, tally.counts)
         faultpoint("ingest.before_manifest")

@@ -57,9 +57,11 @@ class Chunks(Store):
         async with self.connection() as connection:
             await connection.execute(_INTERRUPTED, *_key(chunk))
 
-    async def progress(self, chunk: Chunk, so_far: Counts) -> None:
+    async def progress(self, chunk: Chunk, so_far: Counts) -> bool:
+        """False: nobody wants the rest of this chunk any more, its upload has failed meanwhile."""
         async with self.connection() as connection:
-            await connection.execute(_PROGRESS, *_key(chunk), so_far.bytes_done, so_far.accepted, so_far.rejected)
+            values = (so_far.bytes_done, so_far.accepted, so_far.rejected)
+            return bool(await connection.fetchval(_PROGRESS, *_key(chunk), *values))
 
     async def done(self, chunk: Chunk, counts: Counts, dropped: Mapping[str, int]) -> str | None:
         """Mark the chunk done; with the last one the upload ends, in the same transaction. Returns how it ended."""
@@ -75,7 +77,7 @@ class Chunks(Store):
 
 
 _BEGIN = """
-    UPDATE ingest.chunks c SET attempts = c.attempts + 1, begun = c.begun + 1, progress_at = now()
+    UPDATE ingest.chunks c SET attempts = c.attempts + 1, begun = c.begun + 1, running = true, progress_at = now()
       FROM ingest.uploads u
      WHERE c.upload_id = $1 AND c.generation = $2 AND c.chunk_no = $3 AND c.state = 'planned'
        AND u.upload_id = c.upload_id AND u.generation = c.generation AND u.state = 'loading'
@@ -83,18 +85,21 @@ _BEGIN = """
            c.start_byte, c.end_byte, c.first_row, c.first_line, c.rows_planned, c.attempts, c.begun
 """
 _INTERRUPTED = """
-    UPDATE ingest.chunks SET attempts = greatest(0, attempts - 1)
+    UPDATE ingest.chunks SET attempts = greatest(0, attempts - 1), running = false
      WHERE upload_id = $1 AND generation = $2 AND chunk_no = $3
 """
 _PROGRESS = """
-    UPDATE ingest.chunks SET bytes_done = $4, rows_accepted = $5, rows_rejected = $6, progress_at = now()
-     WHERE upload_id = $1 AND generation = $2 AND chunk_no = $3 AND state = 'planned'
+    UPDATE ingest.chunks c SET bytes_done = $4, rows_accepted = $5, rows_rejected = $6, progress_at = now()
+      FROM ingest.uploads u
+     WHERE c.upload_id = $1 AND c.generation = $2 AND c.chunk_no = $3 AND c.state = 'planned'
+       AND u.upload_id = c.upload_id AND u.state = 'loading'
+ RETURNING true
 """
 _LOCK = "SELECT true FROM ingest.uploads WHERE upload_id = $1 FOR UPDATE"
 _DONE = """
     UPDATE ingest.chunks
-       SET state = 'done', bytes_done = $4, rows_accepted = $5, rows_rejected = $6, values_dropped = $7,
-           progress_at = now(), finished_at = now()
+       SET state = 'done', running = false, bytes_done = $4, rows_accepted = $5, rows_rejected = $6,
+           values_dropped = $7, progress_at = now(), finished_at = now()
      WHERE upload_id = $1 AND generation = $2 AND chunk_no = $3 AND state = 'planned'
  RETURNING true
 """

@@ -83,15 +83,15 @@ _FIND = """
 """
 _CLAIM = """
     INSERT INTO ingest.uploads (upload_id, dataset, filename, object_key, size, sha256, sender, declared_format,
-                                received_at, live, state, started_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, true, 'planning', now())
+                                received_at, replaces, live, state, started_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true, 'planning', now())
     ON CONFLICT DO NOTHING
       RETURNING true
 """
 _CLAIM_DUPLICATE = """
     INSERT INTO ingest.uploads (upload_id, dataset, filename, object_key, size, sha256, sender, declared_format,
-                                received_at, live, state, duplicate_of)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, false, 'duplicate', first.upload_id
+                                received_at, replaces, live, state, duplicate_of)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false, 'duplicate', first.upload_id
            FROM ingest.uploads first
           WHERE first.dataset = $2 AND first.sha256 = $6 AND first.live
     ON CONFLICT DO NOTHING
@@ -131,4 +131,5 @@ def _values(event: UploadReceived) -> tuple[Any, ...]:
         event.sender,
         event.declared_format,
         event.received_at,
+        event.replaces,
     )

@@ -17,6 +17,10 @@ class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettin
     records_wait_s: float = Field(1, ge=0.01, le=60, description="how long records gather before they are loaded")
     dead_letters_max: int = Field(1000, ge=0, description="with the share: beyond both, records stop until a restart")
     dead_letters_share_max: float = Field(0.1, ge=0, le=1, description="of the records that may be dead letters")
+    commands_group: str = Field("ingest-commands", min_length=1, description="consumer group; replicas share it")
+    jobs_pause_s: float = Field(1, gt=0, le=60, description="between two looks for undo, replay and erase to do")
+    # Readers look for what they leave out every second.
+    undo_readers_wait_s: float = Field(2, ge=0, le=60, description="until every reader leaves an undone upload out")
     chunk_bytes: int = Field(32 << 20, ge=1 << 16, le=1 << 30, description="about the size of one chunk of a file")
     chunk_attempts_max: int = Field(3, ge=1, le=100, description="times a chunk may stop its loader; then it fails")
     chunk_stalled_s: float = Field(300, gt=0, le=86_400, description="silence before a chunk is announced again")

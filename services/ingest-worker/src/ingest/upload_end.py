@@ -1,27 +1,33 @@
-"""How uploads end, and the dataset version that rises with their rows."""
+"""How uploads end: in one transaction with the dataset version that rises, and with what their end sets off."""
 
 from uuid import UUID
 
 from common.postgres import Connection
+from ingest.dataset_versions import raise_version
 from ingest.manifest_store import Store
+from ingest.undo_begin import clear_failed, undo_replaced
 
 FINISHED = frozenset({"completed", "completed_with_rejects", "failed", "undone", "duplicate"})
 _ERROR_CHARS_MAX = 1000
 
 
 class Endings(Store):
-    async def fail(self, upload_id: UUID, error: str) -> bool:
-        """End an upload with a reason. Its content may be sent again. False: it had ended already."""
+    async def fail(self, upload_id: UUID, error: str, chunk_no: int | None = None) -> bool:
+        """End an upload with a reason, for the fault of a chunk. Its content may be sent again; what was loaded of it
+        is taken back. False: it had ended already.
+        """
         async with self.connection() as connection, connection.transaction():
+            await connection.execute(_STOPPED, upload_id, chunk_no)
             failed = await connection.fetchrow(_FAIL, upload_id, error[:_ERROR_CHARS_MAX])
             if failed is None:
                 return False
-            if await connection.fetchval(_ANY_ROWS, upload_id):
-                await raise_version(connection, failed["dataset"])
+            if await connection.fetchval(_ANY_BEGUN, upload_id):
+                await clear_failed(connection, failed["dataset"], upload_id)
             return True
 
 
-_ANY_ROWS = "SELECT EXISTS (SELECT FROM ingest.chunks WHERE upload_id = $1 AND rows_accepted > 0)"
+_STOPPED = "UPDATE ingest.chunks SET running = false WHERE upload_id = $1 AND chunk_no = $2"
+_ANY_BEGUN = "SELECT EXISTS (SELECT FROM ingest.chunks WHERE upload_id = $1 AND begun > 0)"
 # A file of which nothing was accepted has failed, and says so; its content may be sent again after the declaration
 # has changed.
 _FINISH = """
@@ -41,17 +47,12 @@ _FINISH = """
            rows_total = total, rows_accepted = accepted, rows_rejected = rejected, finished_at = now()
       FROM sums
      WHERE upload_id = $1 AND state = 'loading'
- RETURNING state, dataset, accepted
+ RETURNING state, dataset, accepted, replaces
 """
 _FAIL = """
     UPDATE ingest.uploads SET state = 'failed', live = false, error = $2, finished_at = now()
      WHERE upload_id = $1 AND state IN ('planning', 'loading')
  RETURNING dataset
-"""
-_RAISE_VERSION = """
-    INSERT INTO ingest.dataset_versions AS v (dataset, version, raised_at) VALUES ($1, 1, now())
-    ON CONFLICT (dataset) DO UPDATE SET version = v.version + 1, raised_at = now()
-      RETURNING pg_notify('dataset_version', json_build_object('dataset', dataset, 'version', version)::text)
 """
 
 
@@ -61,8 +62,6 @@ async def finish_upload(connection: Connection, upload_id: UUID) -> str | None:
         return None
     if ended["accepted"]:
         await raise_version(connection, ended["dataset"])
+    if ended["replaces"] and ended["state"] != "failed":
+        await undo_replaced(connection, ended["dataset"], ended["replaces"])
     return str(ended["state"])
-
-
-async def raise_version(connection: Connection, dataset: str) -> None:
-    await connection.fetchval(_RAISE_VERSION, dataset)

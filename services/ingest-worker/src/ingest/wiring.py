@@ -19,16 +19,18 @@ from common.kafka import consumer_broker, open_producer
 from common.lifecycle import forever, in_background
 from common.postgres import open_postgres
 from common.progress import Progress
-from common.topics import INGEST_CHUNKS, INGEST_DEAD, INGEST_UPLOADS
+from common.topics import INGEST_CHUNKS, INGEST_COMMANDS, INGEST_DEAD, INGEST_UPLOADS
 from ingest.bucket_watch import BucketWatch
 from ingest.chunks import ChunkLoader
 from ingest.intake import or_bury, subscribe
+from ingest.jobs import Jobs, Kind
 from ingest.manifest import Manifest
 from ingest.planner import Planner
 from ingest.record_counts import RecordCounts
 from ingest.records import RecordLoader, gatherer
 from ingest.records import subscribe as subscribe_records
 from ingest.settings import Settings
+from ingest.undo import Undo
 
 # Between stopping the intake and the process being gone, the producer and the pools close.
 _CLOSE_S = 5
@@ -76,17 +78,27 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         bucket = open_bucket(settings)
         broker = consumer_broker(settings, graceful_s=max(1, settings.shutdown_s - _CLOSE_S))
         dead = partial(bury, producer, INGEST_DEAD)
-        planning, loading, recording = (Progress(clock, settings.stalled_s) for _ in range(3))
+        planning, loading, recording, commanding = (Progress(clock, settings.stalled_s) for _ in range(4))
         planner = Planner(manifest, bucket, producer, datasets, settings)
         loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, moved=loading.moved)
         records = RecordLoader(RecordCounts(manifest), clickhouse, datasets, dead, settings)
         plans = Intake(or_bury(planner.take, dead, planning), planning, settings)
         loads = Intake(or_bury(loader.take, dead, loading), loading, settings)
         record_intake = Intake(records.take, recording, settings, gather=gatherer(settings))
+        undo = Undo(
+            manifest,
+            clickhouse,
+            datasets,
+            readers_wait_s=settings.undo_readers_wait_s,
+            stalled_s=settings.chunk_stalled_s,
+        )
+        jobs = Jobs(manifest, {"undo": Kind(undo.accept, undo.run)})
+        commands = Intake(or_bury(jobs.take, dead, commanding), commanding, settings)
         progress = (
             (planning, subscribe(broker, INGEST_UPLOADS, settings.planner_group, plans, settings)),
             (loading, subscribe(broker, INGEST_CHUNKS, settings.loader_group, loads, settings)),
             (recording, subscribe_records(broker, record_intake, settings)),
+            (commanding, subscribe(broker, INGEST_COMMANDS, settings.commands_group, commands, settings)),
         )
         watch = BucketWatch(manifest, bucket, producer, datasets, clock, settings)
         worker = Worker(settings, manifest, clickhouse, producer, watch, broker, progress)
@@ -101,6 +113,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             in_background(
                 forever("bucket watch", watch.look_at_recent, pause_s=settings.watch_s),
                 forever("bucket sweep", watch.look_at_all, pause_s=settings.sweep_s),
+                forever("jobs", jobs.work_off, pause_s=settings.jobs_pause_s),
                 forever("progress", worker.look_at_progress, pause_s=_LOOK_S),
             )
         )
