@@ -8,14 +8,15 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
 from common.postgres import outage_is_unavailable
-from gateway.answers import CURSOR_HEADER, Cursor, Limit, cursor_of, one, page, place_of
+from gateway.answers import CURSOR_HEADER, Cursor, Limit, cursor_of, one, page, place_of, public
 from gateway.api_keys import Caller, caller_with
-from gateway.usage import DayOfUsage, usage_by_day
+from gateway.usage import DayOfUsage, OwnStats, stats_of, usage_by_day
 from gateway.wiring import Gateway, gateway_of
 
 router = APIRouter(tags=["account"])
 Reading = Annotated[Caller, Depends(caller_with("read"))]
 Running = Annotated[Gateway, Depends(gateway_of)]
+Days = Annotated[int, Query(ge=1, le=366, description="how many, today included")]
 
 
 class Me(BaseModel):
@@ -99,5 +100,14 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.get("/v1/usage", response_model=list[DayOfUsage])
-async def usage(caller: Reading, gateway: Running, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
+async def usage(caller: Reading, gateway: Running, days: Days = 30) -> Response:
+    """Requests and credits of each of the last days in UTC, oldest first."""
     return page(await usage_by_day(gateway.postgres, caller.user_id, days))
+
+
+@router.get("/v1/stats", response_model=OwnStats)
+async def stats(caller: Reading, gateway: Running, days: Days = 30) -> Response:
+    """Your own totals of the last days, by day and by endpoint. What was answered just now may still be on its way."""
+    figures = await stats_of(gateway.postgres, caller.user_id, days)
+    parts = {name: [public(row) for row in figures[name]] for name in ("daily_usage", "endpoints")}
+    return one({**figures, **parts})
