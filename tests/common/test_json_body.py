@@ -7,7 +7,8 @@ from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict
 
 from common.http import install_error_envelope
-from common.json_body import install_openapi, json_body
+from common.json_body import json_body
+from common.openapi import install_openapi
 
 
 class Inner(BaseModel):

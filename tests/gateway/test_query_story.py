@@ -106,12 +106,12 @@ class Everything:
             credits=self.credits,
             warehouse=self.warehouse,
             clock=SystemClock(),
-            api_keys=SimpleNamespace(caller=self._caller),
+            api_keys=SimpleNamespace(caller_of=self._caller),
             rate_limit=SimpleNamespace(admit=self._admit),
         )
         self.app = AuditTrail(RequestIds(app), self.spool, SystemClock())
 
-    async def _caller(self, _key: bytes) -> Any:
+    async def _caller(self, _digest: str) -> Any:
         return caller()
 
     async def _admit(self, *_who: Any) -> Any:

@@ -77,9 +77,10 @@ async def answer_client_error(request: Request, error: errors.ClientError) -> Re
 
 
 async def _answer_http_exception(request: Request, exc: HTTPException) -> Response:
-    kind = _BY_STATUS.get(exc.status_code, errors.ClientError)
+    kind = _BY_STATUS.get(exc.status_code, errors.BadHeader)
     answer = await answer_client_error(request, kind())
     answer.status_code = exc.status_code
+    answer.headers.update(exc.headers or {})  # of 405: what is allowed
     return answer
 
 

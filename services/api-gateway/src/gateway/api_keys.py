@@ -15,7 +15,7 @@ from uuid import UUID
 from fastapi import Request
 
 from common.clock import Clock
-from common.errors import BadHeader, InvalidApiKey, MissingApiKey
+from common.errors import BadHeader, Forbidden, InvalidApiKey, MissingApiKey, RateLimited, Unavailable
 from common.lifecycle import forever, in_background
 from common.postgres import Pool, borrowed, outage_is_unavailable
 from gateway.answers import Row
@@ -179,6 +179,9 @@ def _caller(row: Row) -> Caller:
     )
 
 
+_ANSWERS = (BadHeader, MissingApiKey, InvalidApiKey, Forbidden, RateLimited, Unavailable)
+
+
 def caller_with(
     scope: Scope, *, roles: frozenset[str] | None = None, readers: frozenset[str] = frozenset()
 ) -> Callable[[Request], Awaitable[Caller]]:
@@ -209,6 +212,8 @@ def caller_with(
             require_role(caller, roles)
         return caller
 
+    admitted.answers = _ANSWERS  # type: ignore[attr-defined]  # read by common.openapi, like the next
+    admitted.takes_key = True  # type: ignore[attr-defined]
     return admitted
 
 

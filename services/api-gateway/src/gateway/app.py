@@ -3,7 +3,7 @@ from starlette.types import ASGIApp
 
 from common.health import Probes, ops_app
 from common.http import RequestIds, install_error_envelope
-from common.json_body import install_openapi
+from common.openapi import install_openapi
 from common.tracing import Traced
 from gateway import (
     account,
@@ -23,6 +23,7 @@ from gateway.audit_trail import AuditTrail
 from gateway.console import CONSOLE
 from gateway.console.door import ConsoleDoor
 from gateway.console.sign_in import sessions_of
+from gateway.route_errors import ERRORS
 from gateway.wiring import Gateway
 
 # The busiest first: routes are tried in order.
@@ -49,7 +50,7 @@ def create_app() -> FastAPI:
     install_error_envelope(app)
     for router in _ROUTERS:
         app.include_router(router)
-    install_openapi(app)
+    install_openapi(app, ERRORS)
     return app
 
 
