@@ -24,7 +24,7 @@ async def running_stack(*, servers_only: bool = False) -> AsyncIterator[Stack]:
     stack = Stack(folder)
     keep = "KEEP_STACK" in os.environ
     try:
-        await stack.up(servers_only=servers_only)
+        await stack.up(servers_only=servers_only, kafka=os.environ.get("KAFKA"))
         yield stack
     finally:
         await stack.down(purge=not keep)

@@ -5,6 +5,8 @@ tests of a broker's crash belong on Apache Kafka (`make conformance`).
 """
 
 import asyncio
+import re
+from functools import partial
 
 from devstack.part import Part, Site, inside_wheel
 from devstack.ports import HOST
@@ -15,7 +17,9 @@ _ANSWER_S = 1.0
 
 
 def brokers(site: Site) -> str:
-    return f"{HOST}:{site.ports[NAME]}"
+    """host:port of every broker, comma separated: the local one, or those of Apache Kafka."""
+    mine = [name for name in site.ports if re.fullmatch(rf"{NAME}(-\d+)?", name)]
+    return ",".join(f"{HOST}:{site.ports[name]}" for name in sorted(mine))
 
 
 def _command(site: Site) -> Command:
@@ -31,10 +35,10 @@ async def _forget_last_run(site: Site) -> None:
     (site.data(NAME) / "noida.control.json").unlink(missing_ok=True)
 
 
-async def _ready(site: Site) -> bool:
+async def is_listening(name: str, site: Site) -> bool:
     try:
         async with asyncio.timeout(_ANSWER_S):
-            _, writer = await asyncio.open_connection(HOST, site.ports[NAME])
+            _, writer = await asyncio.open_connection(HOST, site.ports[name])
             writer.close()
             await writer.wait_closed()
     except OSError:  # TimeoutError is one
@@ -49,4 +53,4 @@ async def _create_topics(site: Site) -> None:
     await create_topics(brokers(site))
 
 
-PART = Part(NAME, _command, _ready, ports=(NAME,), before=_forget_last_run, after=_create_topics)
+PART = Part(NAME, _command, partial(is_listening, NAME), ports=(NAME,), before=_forget_last_run, after=_create_topics)

@@ -16,6 +16,7 @@ class Site:
     folder: Path
     ports: dict[str, int]
     secrets: Secrets
+    kafka: str = "local"  # or apache, or apache3
 
     def data(self, name: str) -> Path:
         return self.folder / "data" / name

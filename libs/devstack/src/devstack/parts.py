@@ -2,26 +2,39 @@
 
 from collections.abc import Iterable, Mapping
 
-from devstack import clickhouse, kafka, postgres, redis, services
+from devstack import apache_kafka, clickhouse, kafka, postgres, redis, services
 from devstack.part import Part
 from devstack.process import StackError
 
 SERVERS: dict[str, Part] = {part.name: part for part in (postgres.PART, redis.PART, kafka.PART, clickhouse.PART)}
+# Brokers of Apache Kafka by the name a user gives them.
+_APACHE = {"apache": 1, "apache3": 3}
+BROKERS = ("local", *_APACHE)
 
 
-def all_parts() -> list[Part]:
+def servers(broker: str = "local") -> dict[str, Part]:
+    """What the services stand on. Raises StackError for a broker that nobody knows."""
+    if broker not in BROKERS:
+        raise StackError(f"there is no broker {broker}: {', '.join(BROKERS)}")
+    if broker not in _APACHE:
+        return SERVERS
+    others = {name: part for name, part in SERVERS.items() if name != kafka.NAME}
+    return others | {part.name: part for part in apache_kafka.parts(_APACHE[broker])}
+
+
+def all_parts(broker: str = "local") -> list[Part]:
     """What needs others comes after them."""
-    return [*SERVERS.values(), *(services.part(service) for service in services.SERVICES.values())]
+    return [*servers(broker).values(), *(services.part(service) for service in services.SERVICES.values())]
 
 
 def known(name: str) -> bool:
     """False for further copies, which carry a number."""
-    return name in SERVERS or name in services.SERVICES
+    return _is_server(name) or name in services.SERVICES
 
 
-def find(name: str, env: Mapping[str, str] | None = None) -> Part:
-    if name in SERVERS:
-        return SERVERS[name]
+def find(name: str, env: Mapping[str, str] | None = None, broker: str = "local") -> Part:
+    if (server := servers(broker).get(name)) is not None:
+        return server
     return services.part(_service(name), extra=dict(env or {}))
 
 
@@ -35,8 +48,12 @@ def stages(names: Iterable[str]) -> list[list[str]]:
     then: list[str] = []
     last: list[str] = []
     for name in names:
-        (last if name in SERVERS else first if name.startswith(services.GATEWAY) else then).append(name)
+        (last if _is_server(name) else first if name.startswith(services.GATEWAY) else then).append(name)
     return [first, then, last]
+
+
+def _is_server(name: str) -> bool:
+    return name in SERVERS or name in apache_kafka.names(max(_APACHE.values()))
 
 
 def _service(name: str) -> services.Service:

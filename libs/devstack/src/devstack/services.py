@@ -74,7 +74,8 @@ def _environment(service: Service, name: str, site: Site) -> dict[str, str]:
         "POSTGRES_URL": postgres.dsn(site, service.module),
         "MIGRATE_POSTGRES_URL": postgres.dsn(site, f"{service.module}_owner"),
         "KAFKA_BROKERS": kafka.brokers(site),
-        "KAFKA_IDLE_PAUSE_S": "0.02",  # this broker answers an empty fetch at once
+        # The local broker answers an empty fetch at once.
+        "KAFKA_IDLE_PAUSE_S": "0.02" if site.kafka == "local" else "0",
         **service.environment(site, name),
     }
     if service.serves:

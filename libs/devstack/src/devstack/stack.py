@@ -39,7 +39,11 @@ class Stack:
 
     @property
     def site(self) -> Site:
-        return Site(self.folder, self._state.ports, self._state.secrets)
+        return Site(self.folder, self._state.ports, self._state.secrets, self._broker)
+
+    @property
+    def _broker(self) -> str:
+        return self._state.kafka or "local"
 
     @property
     def user_key(self) -> str | None:
@@ -55,7 +59,7 @@ class Stack:
 
     def environment(self, name: str) -> dict[str, str]:
         """The settings a service is started with, for tests that build the same resources."""
-        return dict(parts.find(name).command(self.site).env)
+        return dict(parts.find(name, broker=self._broker).command(self.site).env)
 
     def exists(self) -> bool:
         return state.load(self.folder) is not None
@@ -65,17 +69,19 @@ class Stack:
         *,
         servers_only: bool = False,
         ports_wanted: Mapping[str, int] | None = None,
+        kafka: str | None = None,
         report: Report = no_report,
     ) -> None:
         """Start what does not run, with the data and secrets of last time. Raises StackError; what runs goes on."""
         self._make_folders()
         async with state.locked(self.folder):
             self._reload()
+            self._choose_broker(kafka)
             self._forget_dead_copies()
             self._claim_ports(ports_wanted or {})
-            self._settle_ports(parts.all_parts(), move=True)
+            self._settle_ports(parts.all_parts(self._broker), move=True)
             bucket.make(self.site)
-            wanted = list(parts.SERVERS.values()) if servers_only else parts.all_parts()
+            wanted = list(parts.servers(self._broker).values()) if servers_only else parts.all_parts(self._broker)
             self._state.wanted = sorted({*self._state.wanted, *(part.name for part in wanted)})
             await self._bring_up_all(wanted, report)
             if not servers_only and self._state.user_key is None:
@@ -97,14 +103,14 @@ class Stack:
 
     def status(self) -> Status:
         current = state.load(self.folder) or self._state
-        return describe(Site(self.folder, current.ports, current.secrets), current)
+        return describe(Site(self.folder, current.ports, current.secrets, current.kafka or "local"), current)
 
     async def start(self, name: str, env: Mapping[str, str] | None = None) -> Record:
         """Start one part that does not run, with additional environment; a later `up` takes that away again."""
         async with state.locked(self.folder):
             self._reload()
-            self._settle_ports(parts.all_parts())
-            await self._bring_up(parts.find(name, env), no_report)
+            self._settle_ports(parts.all_parts(self._broker))
+            await self._bring_up(parts.find(name, env, self._broker), no_report)
             return self._state.processes[name]
 
     async def start_extra(self, name: str, index: int = 2, env: Mapping[str, str] | None = None) -> Record:
@@ -138,11 +144,13 @@ class Stack:
         """Each part starts as soon as what it needs is ready; one that fails stops only those that need it."""
         tasks: dict[str, asyncio.Task[None]] = {}
         failures: dict[str, StackError] = {}
+        left_out: set[str] = set()  # for want of another
 
         async def in_turn(part: Part) -> None:
             if part.needs:
                 await asyncio.wait([tasks[name] for name in part.needs])
-            if failures.keys() & part.needs:
+            if (failures.keys() | left_out) & set(part.needs):
+                left_out.add(part.name)
                 return
             try:
                 await self._bring_up(part, report)
@@ -216,8 +224,16 @@ class Stack:
         names = list(names)
         return [name for name, clean in zip(names, await asyncio.gather(*map(one, names)), strict=True) if not clean]
 
+    def _choose_broker(self, wanted: str | None) -> None:
+        """Once per folder: the other broker would not know what is in it."""
+        parts.servers(wanted or self._broker)
+        if self._state.kafka is None:
+            self._state.kafka = wanted or "local"
+        elif wanted not in (None, self._state.kafka):
+            raise StackError(f"{self.folder} has the broker {self._state.kafka}: name another folder for {wanted}")
+
     def _claim_ports(self, wanted: Mapping[str, int]) -> None:
-        names = [name for part in parts.all_parts() for name in part.ports]
+        names = [name for part in parts.all_parts(self._broker) for name in part.ports]
         if unknown := wanted.keys() - set(names):
             raise StackError(f"no part has a port named {min(unknown)}; ports: {', '.join(names)}")
         self._state.ports.update(wanted)

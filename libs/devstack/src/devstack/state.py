@@ -46,6 +46,8 @@ class State:
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, Record] = field(default_factory=dict)
     user_key: str | None = None
+    # Which broker: `local`, `apache` or `apache3`. It stays what it was at the first start: its data is in the folder.
+    kafka: str | None = None
     # What the last `up` was to start: a part that never came so far has no process to be found dead.
     wanted: list[str] = field(default_factory=list)
 
