@@ -1,4 +1,4 @@
-"""`bigdata up | down | status | demo | logs | reconcile | dead-letters`."""
+"""`bigdata up | down | status | demo | logs | reconcile | backup | restore | dead-letters`."""
 
 import json
 import time
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bigdata_client.command import Exit, fail
 from devstack import dead_letters
+from devstack.backup_command import backup, restore
 from devstack.command import FOLDER, Folder, Json, open_stack, run
 from devstack.dataset_check import register as register_dataset_check
 from devstack.logs_command import logs
@@ -29,7 +30,10 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 def register(app: typer.Typer) -> None:
     for command in (up, down, status, demo, logs):
         app.command(rich_help_panel="Local stack")(command)
-    app.command(rich_help_panel="Operations")(reconcile)
+    operations = app.command(rich_help_panel="Operations")
+    operations(reconcile)
+    operations(backup)
+    operations(restore)
     register_dataset_check(app)
     app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operations")
 
@@ -42,11 +46,15 @@ def up(
         bool, typer.Option("--servers-only", help="PostgreSQL, Redis, Kafka, ClickHouse and the bucket; no services.")
     ] = False,
     port: Annotated[list[str] | None, typer.Option(help="Ask for a port, e.g. gateway=8080; may be repeated.")] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(help="local (the default), apache or apache3 (Java 17, Maven).", metavar="BROKER"),
+    ] = None,
 ) -> None:
     """Start the local stack, or what is missing of it. For development, tests and demonstration only."""
     stack = open_stack(folder)
     began = time.monotonic()
-    run(stack.up(servers_only=servers_only, ports_wanted=_ports(port or []), report=_show))
+    run(stack.up(servers_only=servers_only, ports_wanted=_ports(port or []), kafka=kafka, report=_show))
     if as_json:
         typer.echo(json.dumps(stack.status().to_json(), indent=2))
         return
