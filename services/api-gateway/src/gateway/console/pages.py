@@ -60,26 +60,21 @@ async def user(page: Shown, user_id: UUID, cursor: Words = "") -> Response:
     return page.show("user.html", user=shown, usage=usage, recent=recent, statement=statement, touchable=touchable)
 
 
+_LOG_FILTERS = (
+    "username", "endpoint", "method", "status", "dataset", "action", "error_code", "slower_than_ms", "request_id",
+    "trace_id", "user_id", "target", "from", "to",
+)  # fmt: skip
+
+
 @router.get(HOME + "/logs")
-async def logs(
-    page: Shown,
-    *,
-    user_id: Words = "",
-    endpoint: Words = "",
-    method: Words = "",
-    status: Words = "",
-    dataset: Words = "",
-    action: Words = "",
-    since: Annotated[str, Query(max_length=40, alias="from")] = "",
-    until: Annotated[str, Query(max_length=40, alias="to")] = "",
-    cursor: Words = "",
-) -> Response:
-    wanted = {
-        "user_id": user_id, "endpoint": endpoint, "method": method, "status": status, "dataset": dataset,
-        "action": action, "from": _in_utc(since), "to": _in_utc(until),
-    }  # fmt: skip
+async def logs(page: Shown, cursor: Words = "") -> Response:
+    """Filters are the route's own, whatever they are, and it is the route that refuses one."""
+    typed = {name: page.request.query_params.get(name, "").strip() for name in _LOG_FILTERS}
+    wanted = typed | {"from": _in_utc(typed["from"]), "to": _in_utc(typed["to"])}
     found = await page.ask("/v1/admin/logs", **wanted, cursor=cursor, limit=_LISTED)
-    return page.show("logs.html", found=found, wanted=wanted | {"from": since, "to": until}, paged=bool(cursor))
+    given = {name: value for name, value in typed.items() if value}
+    asked = {name: value for name, value in wanted.items() if value}
+    return page.show("logs.html", found=found, wanted=typed, given=given, asked=asked, paged=bool(cursor))
 
 
 def _in_utc(typed: str) -> str:

@@ -13,19 +13,17 @@ function say(words, tone) {
 }
 
 function follow() {
-  source = new EventSource(`${home}/api/v1/admin/logs/tail`);
+  // The filters of the page are those of the route.
+  const wanted = new URLSearchParams([...new URLSearchParams(location.search)].filter(([name, value]) => value && !["cursor", "from", "to"].includes(name)));
+  source = new EventSource(`${home}/api/v1/admin/logs/tail?${wanted}`);
   source.onopen = () => say("live", "good");
   source.onerror = () => say(source.readyState === EventSource.CLOSED ? "not available" : "connecting again", "warn");
-  const arrive = (event) => {
-    const entry = JSON.parse(event.data);
-    if (entry && entry.endpoint) show(entry);
-  };
-  source.onmessage = arrive;
-  for (const name of ["request", "log", "entry"]) source.addEventListener(name, arrive);
+  source.addEventListener("request", (event) => show(JSON.parse(event.data)));
 }
 
 function show(entry) {
-  if (!fits(entry)) return;
+  // Looking at the console is a request too; on the overview it would hide everybody else's.
+  if ("withoutConsole" in place.dataset && entry.endpoint.startsWith(home)) return;
   const rows = place.querySelector("tbody");
   const row = rows.insertRow(0);
   row.className = "new";
@@ -44,14 +42,6 @@ function show(entry) {
   cell(String(entry.credits_used), "n");
   while (rows.rows.length > Number(place.dataset.most)) rows.deleteRow(-1);
   document.querySelector("[data-live] + .empty")?.remove();
-}
-
-// The filters of the page hold for what arrives too.
-function fits(entry) {
-  if ("withoutConsole" in place.dataset && entry.endpoint.startsWith(home)) return false;
-  const wanted = new URLSearchParams(location.search);
-  const same = (name) => !wanted.get(name) || String(entry[name]).toLowerCase() === wanted.get(name).toLowerCase();
-  return ["endpoint", "method", "status", "dataset", "action", "user_id"].every(same);
 }
 
 function link(address, words) {

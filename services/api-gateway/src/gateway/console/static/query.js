@@ -60,6 +60,7 @@ function addFilter() {
 function labelled(words, field) {
   const label = document.createElement("label");
   label.append(words, field);
+  field.ariaLabel = words; // a list's own name would go on with all of its choices
   return { label, field };
 }
 

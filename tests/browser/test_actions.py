@@ -1,0 +1,198 @@
+"""What admins do in the console, done in a browser: each page's main action, to its visible end."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from common.ids import new_id
+from devstack.stack import Stack
+from support.browser import PHONE, Visitor, visiting
+from support.client import Answered, create_user, open_client
+
+# Generous: the machine may be busy with everything else.
+expect.set_options(timeout=60_000)
+
+
+@pytest_asyncio.fixture
+async def visitor(stack: Stack, browser: Browser, admin_key: str) -> AsyncIterator[Visitor]:
+    """An admin at a desk, signed in."""
+    async with visiting(browser, stack.url(), "doing") as one:
+        await one.sign_in(admin_key)
+        yield one
+        assert not one.complaints
+
+
+async def test_a_user_is_created_granted_given_a_new_key_and_disabled(
+    visitor: Visitor, stack: Stack, answered: Answered
+) -> None:
+    page, name = visitor.page, f"by-hand-{new_id().hex[-12:]}"
+    await visitor.open("/users")
+    await page.get_by_role("button", name="Create a user").click()
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_label("First credits").fill("12.5")
+    await visitor.check("create-user")
+    await page.get_by_role("button", name="Create", exact=True).click()
+    await expect(page.locator("[data-key]")).to_contain_text("bd_")
+    key = await page.locator("[data-key]").inner_text()
+    await visitor.check("new-key")
+    await page.locator("#new-key").get_by_role("button", name="Copy").click()
+    await expect(page.locator(".notice")).to_have_text("Copied")
+    assert await page.evaluate("navigator.clipboard.readText()") == key
+    await page.get_by_role("button", name="Done").click()
+    await page.get_by_role("link", name=name).click()
+    assert key not in await page.content()
+    async with open_client(stack, key, answered) as client:
+        assert (await client.get("/v1/credits")).json()["balance"] == 12.5
+
+        await page.get_by_role("button", name="Grant credits").click()
+        await page.locator("#grant").get_by_label("Credits").fill("2.25")
+        await page.locator("#grant").get_by_label("Reason").fill("a gift")
+        await page.get_by_role("button", name="Grant", exact=True).click()
+        await expect(page.get_by_role("region", name="Statement")).to_contain_text("a gift")
+        await expect(page.locator(".tile").first).to_contain_text("14.75")
+
+        await page.get_by_role("button", name="Change role").click()
+        await page.locator("#role").get_by_label("Role").select_option("viewer")
+        await page.get_by_role("button", name="Change", exact=True).click()
+        await expect(page.locator(".tile", has_text="Role")).to_contain_text("viewer")
+
+        await page.get_by_role("button", name="New key").click()
+        await page.get_by_role("button", name="Make it").click()
+        await expect(page.locator("[data-key]")).to_contain_text("bd_")
+        renewed = await page.locator("[data-key]").inner_text()
+        await page.get_by_role("button", name="Done").click()
+        assert (await client.get("/v1/me")).status_code == 401
+    async with open_client(stack, renewed, answered) as client:
+        assert (await client.get("/v1/me")).json()["role"] == "viewer"
+
+        await page.get_by_role("button", name="Disable").click()
+        await page.locator("#disable").get_by_role("button", name="Disable").click()
+        await expect(page.locator("h1")).to_contain_text("disabled")
+        assert (await client.get("/v1/me")).status_code == 401
+        await page.get_by_role("button", name="Enable").click()
+        await expect(page.locator("h1")).to_contain_text("active")
+        assert (await client.get("/v1/me")).status_code == 200
+
+
+async def test_what_the_api_refuses_is_said_beside_the_button(visitor: Visitor, admin: httpx.AsyncClient) -> None:
+    taken = f"taken-{new_id().hex[-12:]}"
+    await create_user(admin, taken)
+    visitor.expected |= {"409"}
+    await visitor.open("/users")
+    await visitor.page.get_by_role("button", name="Create a user").click()
+    await visitor.page.get_by_label("Name", exact=True).fill(taken)
+    await visitor.page.get_by_role("button", name="Create", exact=True).click()
+    await expect(visitor.page.locator("#create-user .fault")).to_have_text("Another user has this name")
+    await visitor.check("refused")
+    await visitor.page.keyboard.press("Escape")
+    await expect(visitor.page.locator("#create-user")).not_to_be_visible()
+
+
+async def test_a_file_is_sent_followed_and_its_rejects_are_downloaded(visitor: Visitor, tmp_path: Path) -> None:
+    page, mark = visitor.page, new_id().hex
+    visitor.expected.add("/events")
+    rows = [f"{mark}-{i}@example.com,{'old' if i == 7 else i % 80},Ada" for i in range(5000)]
+    file = tmp_path / f"{mark}.csv"
+    file.write_text("\n".join(["email,age,first_name", *rows]))
+    await visitor.open("/uploads")
+    await page.get_by_label("Dataset").select_option("people")
+    await page.get_by_label("File", exact=True).set_input_files(file)
+    await page.get_by_role("button", name="Upload").click()
+    await page.wait_for_url("**/console/uploads/*-*")
+    await expect(page.locator("h1 .badge")).to_have_text("completed with rejects")
+    await expect(page.locator(".tile", has_text="Accepted")).to_contain_text("4,999")
+    await expect(page.get_by_role("region", name="Rejected rows")).to_contain_text("old")
+    async with page.expect_download() as loading:
+        await page.get_by_role("link", name="Download as CSV").click()
+    await (await loading.value).save_as(tmp_path / "rejects.csv")
+    saved = (tmp_path / "rejects.csv").read_text()
+    assert saved.splitlines()[0].replace('"', "").startswith("chunk_no,row_no,line,column,reason,raw")
+    assert f"{mark}-7@" in saved
+    await page.get_by_role("link", name="Uploads").first.click()
+    await expect(page.get_by_role("link", name=file.name)).to_be_visible()
+
+
+async def test_a_query_is_composed_run_and_copied(stack: Stack, browser: Browser, admin: httpx.AsyncClient) -> None:
+    created = await create_user(admin, f"asking-{new_id().hex[-12:]}", role="admin", credits=3)
+    async with visiting(browser, stack.url(), "asking") as one:
+        await one.sign_in(created["api_key"])
+        page = one.page
+        await one.open("/query?dataset=people")
+        await page.get_by_role("button", name="Add a filter").click()
+        await page.get_by_label("Column", exact=True).select_option("first_name")
+        await page.get_by_label("Operator").select_option("ne")
+        await page.get_by_label("Value").fill(f"nobody {new_id()}")
+        await page.get_by_label("Limit").fill("3")
+        await page.get_by_role("button", name="Run").click()
+        await expect(page.locator("[data-figures]")).to_contain_text("1 credits")
+        await one.check("answer")
+        await page.get_by_role("button", name="JSON").click()
+        await expect(page.locator("textarea")).to_have_value(re.compile("first_name"))
+        await page.get_by_role("button", name="Copy as curl").click()
+        await expect(page.locator(".notice")).to_have_text("Copied")
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith(f"curl -s {stack.url()}/v1/query")
+        assert created["api_key"] not in copied
+        one.expected.add("422")
+        await page.locator("textarea").fill('{"dataset": "people", "limits": 1}')
+        await page.get_by_role("button", name="Run").click()
+        await expect(page.locator("form .fault")).to_contain_text("limits")
+        await page.locator("textarea").fill("{")
+        await page.get_by_role("button", name="Run").click()
+        await expect(page.locator("form .fault")).to_contain_text("This is not JSON")
+        assert not one.complaints
+
+
+async def test_requests_arrive_live_and_lead_to_one_request(
+    visitor: Visitor, stack: Stack, admin: httpx.AsyncClient, answered: Answered
+) -> None:
+    created = await create_user(admin, f"live-{new_id().hex[-12:]}", credits=2)
+    name, page = created["user"]["username"], visitor.page
+    await visitor.open(f"/logs?username={name}")
+    await page.get_by_role("button", name="Live tail").click()
+    await expect(page.locator("[data-live-state]")).to_have_text("live")
+    async with open_client(stack, created["api_key"], answered) as client:
+        asked = await client.post("/v1/query", json={"limit": 1})
+    row = page.locator("tbody tr", has_text="/v1/query").first
+    await expect(row).to_contain_text(name)
+    await visitor.check("live")
+    await row.get_by_role("link").first.click()
+    await expect(page.locator(".facts")).to_contain_text(asked.headers["x-request-id"])
+    await expect(page.locator(".facts")).to_contain_text("Trace id")
+
+
+async def test_the_keyboard_and_the_switch_of_light_and_dark_are_enough(
+    stack: Stack, browser: Browser, viewer_key: str
+) -> None:
+    async with visiting(browser, stack.url(), "keyboard", size=PHONE) as one:
+        page = one.page
+        await page.goto(f"{stack.url()}/console/health")
+        await expect(page.get_by_label("API key")).to_be_focused()
+        await page.keyboard.type(viewer_key)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/console/health")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        await page.get_by_role("button", name="Menu").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("link", name="Logs")).to_be_visible()
+        await one.check("menu")
+        await page.get_by_role("button", name="Light / dark").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        await page.reload()
+        await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        # What the browser keeps where a script could read it: how the page looks, and nothing else.
+        assert await page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [
+            0, 0, "bigdata_theme=dark",
+        ]  # fmt: skip
+        await page.get_by_role("button", name="Menu").click()
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_label("API key")).to_be_visible()
+        await page.goto(f"{stack.url()}/console")
+        await expect(page.get_by_label("API key")).to_be_visible()
+        assert not one.complaints
