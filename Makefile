@@ -6,7 +6,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml li
 STACK ?= local
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo up down test faults conformance conformance-short check bench lock locks docs format
+.PHONY: setup demo up down test faults conformance conformance-three conformance-one check bench lock locks docs format
 
 setup: .venv/ready  ## make the virtual environment and install everything, editable
 
@@ -34,15 +34,15 @@ test: setup  ## unit tests, then journeys on a stack of their own
 faults: setup  ## the long fault tests, one after the other
 	$(BIN)/python -m pytest -m long
 
-# On Apache Kafka, from Maven Central on Java 17: everything that faces the broker, then brokers that die.
-KAFKA_FACING := tests/conformance tests/journeys tests/failures tests/contracts/test_request_log.py
-conformance: setup
-	KAFKA=apache3 $(BIN)/python -m pytest -m "long or not long" tests/conformance
-	KAFKA=apache $(BIN)/python -m pytest -m "long or not long" $(KAFKA_FACING)
+# On Apache Kafka, from Maven Central on Java 17: brokers that die, then everything that faces the broker.
+conformance: conformance-three conformance-one
+	KAFKA=apache $(BIN)/python -m pytest -m "long or not long" tests/journeys tests/failures tests/contracts/test_request_log.py
 
-conformance-short: setup  ## the same without the long faults: what .ci/run has time for
+conformance-three: setup  ## three brokers, one of which dies
 	KAFKA=apache3 $(BIN)/python -m pytest -m long tests/conformance/test_three_brokers.py
-	KAFKA=apache $(BIN)/python -m pytest -m "brokers or not long" tests/conformance tests/journeys
+
+conformance-one: setup  ## one broker, killed and restarted
+	KAFKA=apache $(BIN)/python -m pytest -m long tests/conformance/test_one_broker.py
 
 check: setup  ## lint and types
 	$(BIN)/ruff check .
