@@ -165,7 +165,7 @@ async def test_a_file_dropped_into_the_inbox_is_loaded_once(stack: Stack) -> Non
     async def listed() -> list[dict[str, Any]]:
         return await manifest(
             stack,
-            "SELECT upload_id FROM ingest.uploads WHERE object_key = 'inbox/people/drop.csv' AND size = $1",
+            "SELECT upload_id FROM ingest.uploads WHERE filename = 'drop.csv' AND size = $1",
             len(data),
         )
 
@@ -174,6 +174,7 @@ async def test_a_file_dropped_into_the_inbox_is_loaded_once(stack: Stack) -> Non
     assert (upload["filename"], upload["rows_accepted"], upload["sender"]) == ("drop.csv", 25, None)
     assert counts(stack, "people", upload["upload_id"]) == (25, 25, 0)
     assert len(await listed()) == 1
+    assert not (folder / "drop.csv").exists(), "what is taken in is no longer in the inbox"
 
 
 async def test_a_file_without_rows_says_so(stack: Stack) -> None:

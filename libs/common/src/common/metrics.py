@@ -23,6 +23,7 @@ MetricName = Literal[
     "bigdata_chunks_total",
     "bigdata_rows_sent_again_total",
     "bigdata_ingest_jobs_total",
+    "bigdata_inbox_files_total",
     "bigdata_record_rows_total",
     "bigdata_dead_letter_budget_spent",
     "bigdata_audit_rows_total",

@@ -36,6 +36,9 @@ class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettin
     unpack_ratio_from_bytes: int = Field(
         256 << 20, ge=0, le=1 << 40, description="unpacked bytes that pass at any ratio"
     )
+    bucket_group: str = Field("ingest-bucket", min_length=1, description="consumer group; replicas share it")
+    inbox_stable_s: float = Field(2, ge=0, le=3600, description="unchanged for so long, a drop is complete")
+    inbox_keep: bool = Field(False, description="leave files in the inbox once they are taken in")  # noqa: FBT003
     watch_s: float = Field(2, gt=0, le=3600, description="between two looks at the bucket's new objects")
     sweep_s: float = Field(600, gt=0, le=86_400, description="between two looks at all of the bucket's objects")
     reannounce_after_s: float = Field(15, gt=0, le=86_400, description="age of an unfinished upload to announce again")

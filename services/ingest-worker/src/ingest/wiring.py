@@ -19,9 +19,11 @@ from common.kafka import consumer_broker, open_producer
 from common.lifecycle import forever, in_background
 from common.postgres import open_postgres
 from common.progress import Progress
-from common.topics import INGEST_CHUNKS, INGEST_COMMANDS, INGEST_DEAD, INGEST_UPLOADS
+from common.topics import INGEST_BUCKET, INGEST_CHUNKS, INGEST_COMMANDS, INGEST_DEAD, INGEST_UPLOADS
+from ingest.bucket_events import BucketEvents
 from ingest.bucket_watch import BucketWatch
 from ingest.chunks import ChunkLoader
+from ingest.inbox import Inbox
 from ingest.intake import or_bury, subscribe
 from ingest.jobs import Jobs, Kind
 from ingest.manifest import Manifest
@@ -78,12 +80,16 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         bucket = open_bucket(settings)
         broker = consumer_broker(settings, graceful_s=max(1, settings.shutdown_s - _CLOSE_S))
         dead = partial(bury, producer, INGEST_DEAD)
-        planning, loading, recording, commanding = (Progress(clock, settings.stalled_s) for _ in range(4))
+        planning, loading, recording, commanding, noticing = (Progress(clock, settings.stalled_s) for _ in range(5))
         planner = Planner(manifest, bucket, producer, datasets, settings)
         loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, moved=loading.moved)
         records = RecordLoader(RecordCounts(manifest), clickhouse, datasets, dead, settings)
         plans = Intake(or_bury(planner.take, dead, planning), planning, settings)
         loads = Intake(or_bury(loader.take, dead, loading), loading, settings)
+        inbox = Inbox(bucket, producer, datasets, clock, settings)
+        closing.push_async_callback(inbox.close)
+        events = BucketEvents(inbox.take, settings.bucket_url)
+        notices = Intake(or_bury(events.take, dead, noticing), noticing, settings)
         record_intake = Intake(records.take, recording, settings, gather=gatherer(settings))
         undo = Undo(
             manifest,
@@ -97,10 +103,11 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         progress = (
             (planning, subscribe(broker, INGEST_UPLOADS, settings.planner_group, plans, settings)),
             (loading, subscribe(broker, INGEST_CHUNKS, settings.loader_group, loads, settings)),
+            (noticing, subscribe(broker, INGEST_BUCKET, settings.bucket_group, notices, settings)),
             (recording, subscribe_records(broker, record_intake, settings)),
             (commanding, subscribe(broker, INGEST_COMMANDS, settings.commands_group, commands, settings)),
         )
-        watch = BucketWatch(manifest, bucket, producer, datasets, clock, settings)
+        watch = BucketWatch(manifest, bucket, producer, clock, settings)
         worker = Worker(settings, manifest, clickhouse, producer, watch, broker, progress)
         checks = {
             "postgres": manifest.ask,
@@ -111,6 +118,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         await closing.enter_async_context(open_ops_port(settings, checks, alive=worker.check_progress))
         await closing.enter_async_context(
             in_background(
+                forever("inbox", inbox.look, pause_s=settings.watch_s),
                 forever("bucket watch", watch.look_at_recent, pause_s=settings.watch_s),
                 forever("bucket sweep", watch.look_at_all, pause_s=settings.sweep_s),
                 forever("jobs", jobs.work_off, pause_s=settings.jobs_pause_s),
