@@ -46,19 +46,27 @@ class Both:
         self.awaited = awaited
         self.waits: list[float] = []
 
-    def __call__(self, handler: Handler, use: Callable[[Any], Any], **options: Any) -> Any:
+    def __call__(
+        self,
+        handler: Handler,
+        use: Callable[[Any], Any],
+        *,
+        each: Callable[[Any], Any] = lambda one: one,
+        **options: Any,
+    ) -> Any:
+        """`each` sees what an iterator gives, as it comes."""
         transport = httpx.MockTransport(handler)
         if not self.awaited:
             with Client("http://gateway", "bd_key", transport=transport, sleep=self.waits.append, **options) as client:
                 found = use(client)
-                return list(found) if inspect.isgenerator(found) else found
+                return list(map(each, found)) if inspect.isgenerator(found) else found
 
         async def run() -> Any:
             async with AsyncClient(
                 "http://gateway", "bd_key", transport=transport, sleep=self._wait, **options
             ) as client:
                 found = use(client)
-                return [one async for one in found] if inspect.isasyncgen(found) else await found
+                return [each(one) async for one in found] if inspect.isasyncgen(found) else await found
 
         return asyncio.run(run())
 
@@ -343,9 +351,16 @@ def test_an_admin_grant_has_a_key_so_that_a_retry_grants_once(both: Both) -> Non
 
 
 def test_tail_gives_each_request_as_it_comes(both: Both) -> None:
-    events = 'data: {"endpoint": "/v1/query"}\n\n: quiet\n\ndata: {"endpoint":\ndata: "/v1/me"}\n\ndata: broken\n\n'
-    found = both(lambda _: httpx.Response(200, text=events), lambda client: client.tail_logs())
-    assert [one["endpoint"] for one in found] == ["/v1/query", "/v1/me"]
+    first = 'id: 7\ndata: {"endpoint": "/v1/query"}\n\n: quiet\n\n'
+    second = 'data: {"endpoint":\ndata: "/v1/me"}\n\ndata: broken\n\n'
+    handler, seen = _in_turn(
+        httpx.Response(200, text=first), httpx.Response(200, text=second), _error(403, "forbidden")
+    )
+    found: list[str] = []
+    with pytest.raises(ApiError, match="forbidden"):
+        both(handler, lambda client: client.tail_logs(), each=lambda one: found.append(one["endpoint"]))
+    assert found == ["/v1/query", "/v1/me"]
+    assert [request.headers.get("last-event-id") for request in seen] == [None, "7", "7"]
 
 
 def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:

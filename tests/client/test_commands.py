@@ -291,8 +291,16 @@ def test_lists_go_on_to_the_number_that_was_asked_for(bigdata: Bigdata) -> None:
 
 def test_logs_are_filtered_and_tailed(bigdata: Bigdata) -> None:
     event = {"created_at": "2026-01-01T00:00:00Z", "method": "POST", "endpoint": "/v1/query", "status": 200}
-    bigdata.handler = lambda _: httpx.Response(200, text=f"data: {json.dumps(event)}\n\n")
+    answers = [httpx.Response(200, text=f"data: {json.dumps(event)}\n\n") for _ in range(2)]
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        if len(bigdata.seen) % 2 == 0:
+            raise KeyboardInterrupt
+        return answers.pop()
+
+    bigdata.handler = handler
     shown = bigdata("admin", "logs", "--tail", "--endpoint", "/v1/query")
+    assert shown.exit_code == 130
     assert "200 POST   /v1/query" in shown.stdout
     assert dict(bigdata.seen[0].url.params) == {"endpoint": "/v1/query"}
     assert json.loads(bigdata("logs", "--tail", "--json").stdout) == event

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from bigdata_client.account import DayOfUsage, Key, NewKey
+from bigdata_client.account import DayOfUsage, Entry, Key, NewKey
 from bigdata_client.call import Call, Page, document, documents, json_of, new_key, page
 from bigdata_client.uploads import Upload
 
@@ -66,6 +66,8 @@ class LogEntry:
     error_code: str | None = None
     action: str | None = None
     target: str | None = None
+    details: dict[str, Any] | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,11 @@ def user(user_id: str) -> Call[UserInFull]:
     return Call("GET", f"/v1/admin/user/{user_id}", document(UserInFull))
 
 
+def user_statement(user_id: str, limit: int, cursor: str | None) -> Call[Page[Entry]]:
+    params = {"limit": limit, "cursor": cursor}
+    return Call("GET", f"/v1/admin/user/{user_id}/statement", page(Entry), params=params)
+
+
 def user_usage(user_id: str, days: int) -> Call[tuple[DayOfUsage, ...]]:
     return Call("GET", f"/v1/admin/user/{user_id}/usage", documents(DayOfUsage), params={"days": days})
 
@@ -141,8 +148,8 @@ def logs(limit: int, cursor: str | None, wanted: Mapping[str, Any]) -> Call[Page
     return Call("GET", "/v1/admin/logs", page(LogEntry), params={**wanted, "limit": limit, "cursor": cursor})
 
 
-def tail(wanted: Mapping[str, Any]) -> Call[None]:
-    headers = {"accept": "text/event-stream"}
+def tail(wanted: Mapping[str, Any], last_id: str | None) -> Call[None]:
+    headers = {"accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
     return Call("GET", "/v1/admin/logs/tail", lambda _: None, params=wanted, headers=headers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
@@ -16,6 +17,7 @@ from bigdata_client.async_http import AsyncHttp
 from bigdata_client.call import Page
 from bigdata_client.datasets import Dataset
 from bigdata_client.errors import ApiError, BrokenAnswer, Unreachable
+from bigdata_client.event_stream import EventLines
 from bigdata_client.queries import QueryFields, QueryResult, Quote, Receipt, Streamed
 from bigdata_client.uploads import OnProgress, Outgoing, RejectFormat, Source, Upload
 
@@ -263,6 +265,9 @@ class AsyncClient(AsyncHttp):
     async def user(self, user_id: str) -> UserInFull:
         return await self._send(admin.user(user_id))
 
+    async def user_statement(self, user_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Entry]:
+        return await self._send(admin.user_statement(user_id, limit, cursor))
+
     async def user_usage(self, user_id: str, *, days: int = 30) -> tuple[DayOfUsage, ...]:
         return await self._send(admin.user_usage(user_id, days))
 
@@ -281,9 +286,13 @@ class AsyncClient(AsyncHttp):
         return await self._send(admin.logs(limit, cursor, wanted))
 
     async def tail_logs(self, **wanted: Any) -> AsyncIterator[dict[str, Any]]:
-        """Requests as they are answered, until you stop asking."""
-        async for document in self._events(admin.tail(wanted)):
-            yield document
+        """Requests as they get into the log, until you stop asking. A stream that ends is taken up where it was."""
+        lines = EventLines()
+        while True:
+            with suppress(BrokenAnswer):
+                async for document in self._events(admin.tail(wanted, lines.last_id), lines=lines):
+                    yield document
+            await self._sleep(wire.RECONNECT_S)
 
     async def admin_stats(self) -> Stats:
         return await self._send(admin.stats())

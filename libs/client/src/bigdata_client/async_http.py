@@ -91,9 +91,11 @@ class AsyncHttp:
         finally:
             await answer.aclose()
 
-    async def _events(self, call: Call[Any], until: float | None = None) -> AsyncIterator[Any]:
+    async def _events(
+        self, call: Call[Any], until: float | None = None, lines: EventLines | None = None
+    ) -> AsyncIterator[Any]:
         """Documents of server-sent events. Raises BrokenAnswer when they break off, or when not even comments come."""
-        lines = EventLines()
+        lines = lines or EventLines()
         async with self._stream(call, timeout=wire.EVENTS) as answer:
             async for line in answer.aiter_lines():
                 if (found := lines.feed(line)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
@@ -14,6 +15,7 @@ from bigdata_client.admin import CreatedUser, Granted, LogEntry, Stats, User, Us
 from bigdata_client.call import Page
 from bigdata_client.datasets import Dataset
 from bigdata_client.errors import ApiError, BrokenAnswer, Unreachable
+from bigdata_client.event_stream import EventLines
 from bigdata_client.queries import QueryFields, QueryResult, Quote, Receipt, Streamed
 from bigdata_client.sync_http import SyncHttp
 from bigdata_client.uploads import OnProgress, Outgoing, RejectFormat, Source, Upload
@@ -262,6 +264,9 @@ class Client(SyncHttp):
     def user(self, user_id: str) -> UserInFull:
         return self._send(admin.user(user_id))
 
+    def user_statement(self, user_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Entry]:
+        return self._send(admin.user_statement(user_id, limit, cursor))
+
     def user_usage(self, user_id: str, *, days: int = 30) -> tuple[DayOfUsage, ...]:
         return self._send(admin.user_usage(user_id, days))
 
@@ -280,8 +285,12 @@ class Client(SyncHttp):
         return self._send(admin.logs(limit, cursor, wanted))
 
     def tail_logs(self, **wanted: Any) -> Iterator[dict[str, Any]]:
-        """Requests as they are answered, until you stop asking."""
-        yield from self._events(admin.tail(wanted))
+        """Requests as they get into the log, until you stop asking. A stream that ends is taken up where it was."""
+        lines = EventLines()
+        while True:
+            with suppress(BrokenAnswer):
+                yield from self._events(admin.tail(wanted, lines.last_id), lines=lines)
+            self._sleep(wire.RECONNECT_S)
 
     def admin_stats(self) -> Stats:
         return self._send(admin.stats())

@@ -85,9 +85,9 @@ class SyncHttp:
         with closing(answer), wire.whole_answer():
             yield answer
 
-    def _events(self, call: Call[Any], until: float | None = None) -> Iterator[Any]:
+    def _events(self, call: Call[Any], until: float | None = None, lines: EventLines | None = None) -> Iterator[Any]:
         """Documents of server-sent events. Raises BrokenAnswer when they break off, or when not even comments come."""
-        lines = EventLines()
+        lines = lines or EventLines()
         with self._stream(call, timeout=wire.EVENTS) as answer:
             for line in answer.iter_lines():
                 if (found := lines.feed(line)) is not None:

@@ -21,6 +21,7 @@ CONNECT_S = 5.0
 PIECE_BYTES = 1 << 20
 # A stream of events is quiet at times, but never without a comment for longer than this.
 EVENTS = httpx.Timeout(60, connect=CONNECT_S)
+RECONNECT_S = 1.0
 # From the first look at an upload to the ones that a long load gets.
 LOOK_FIRST_S, LOOK_MAX_S = 0.1, 1.0
 # Nothing of the request can have arrived.

@@ -37,10 +37,14 @@ def balance(session: Session, user: Someone = None) -> None:
 
 
 @with_session
-def statement(session: Session, limit: Limit = 20) -> None:
-    """Every change of your balance, newest first."""
-    with session.client() as client:
-        found = everything(lambda limit, cursor: client.statement(limit=limit, cursor=cursor), limit)
+def statement(session: Session, user: Someone = None, limit: Limit = 20) -> None:
+    """Every change of a balance, newest first."""
+    with session.client(admin=user is not None) as client:
+        if user is None:
+            found = everything(lambda limit, cursor: client.statement(limit=limit, cursor=cursor), limit)
+        else:
+            of = user_id_of(client, user)
+            found = everything(lambda limit, cursor: client.user_statement(of, limit=limit, cursor=cursor), limit)
         session.out.items(found, ("created_at", "kind", "amount", "balance", "query_id", "reason"), none="no entries")
 
 

@@ -31,15 +31,27 @@ def logs(
     *,
     user: Annotated[str | None, typer.Option("--user", help="Id or name.")] = None,
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="A route, e.g. /v1/query.")] = None,
-    status: Annotated[int | None, typer.Option("--status", help="An HTTP status.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="An HTTP status, or 4xx for all of them.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset")] = None,
+    error_code: Annotated[str | None, typer.Option("--error-code", help="E.g. insufficient_credits.")] = None,
+    action: Annotated[str | None, typer.Option("--action", help="What was done, e.g. create-user.")] = None,
+    slower_than_ms: Annotated[float | None, typer.Option("--slower-than-ms", min=0)] = None,
     since: Annotated[str | None, typer.Option("--from", help="A moment, e.g. 2026-01-01T00:00:00Z.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="A moment.")] = None,
     limit: Limit = 20,
     tail: Annotated[bool, typer.Option("--tail", help="Go on live until interrupted.")] = False,
 ) -> None:
     """The log of requests, newest first; with --tail live, newest last."""
-    wanted: dict[str, Any] = {"endpoint": endpoint, "status": status, "dataset": dataset, "from": since, "to": until}
+    wanted: dict[str, Any] = {
+        "endpoint": endpoint,
+        "status": status,
+        "dataset": dataset,
+        "error_code": error_code,
+        "action": action,
+        "slower_than_ms": slower_than_ms,
+        "from": since,
+        "to": until,
+    }
     with session.client(admin=True) as client:
         if user:
             wanted["user_id"] = user_id_of(client, user)
