@@ -54,6 +54,7 @@ bench: setup  ## every benchmark, with its baseline in the same run
 
 docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m devstack.settings_page > docs/settings.md
+	$(BIN)/python -m devstack.metrics_page docs/metrics.md
 	$(BIN)/python -m devstack.rules_manifest > deploy/k8s/components/monitoring/rules.yaml
 
 format: setup  ## let ruff rewrite what it can

@@ -1,5 +1,6 @@
 import pytest
 from aiokafka import TopicPartition
+from prometheus_client import REGISTRY
 
 from common.progress import Progress, Stalled
 from support.audit_events import StoppedClock
@@ -44,3 +45,20 @@ async def test_a_batch_that_was_fetched_is_progress() -> None:
     clock.seconds = 61
     progress.moved()
     await progress.check()
+
+
+async def test_how_far_behind_is_the_age_of_what_is_handled_while_something_waits() -> None:
+    clock = StoppedClock()
+    progress = Progress(clock, stalled_s=60)
+    clock.seconds = 5
+    await progress.look(Consumer(position=3, end=9))
+    assert _behind_s() == 5  # nothing was handled since the start
+    progress.moved(sent_ms=int(clock.time.timestamp() * 1000) - 7000)
+    await progress.look(Consumer(position=3, end=9))
+    assert _behind_s() == 7
+    await progress.look(Consumer(position=9, end=9))
+    assert _behind_s() == 0
+
+
+def _behind_s() -> float | None:
+    return REGISTRY.get_sample_value("bigdata_consumer_behind_seconds", {"topic": PLACE.topic})

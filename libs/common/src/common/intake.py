@@ -50,9 +50,9 @@ class Intake:
         self._pause_s = self._first_s
 
     async def take(self, message: KafkaMessage) -> None:
-        self._progress.moved()
         raw = message.raw_message
         records: Sequence[ConsumerRecord] = raw if isinstance(raw, tuple) else (raw,)
+        self._progress.moved(records[0].timestamp)
         log = _log.bind(topic=records[0].topic, offset=records[0].offset, records=len(records))
         try:
             if self._gather is not None:

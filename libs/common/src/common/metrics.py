@@ -15,9 +15,12 @@ MetricName = Literal[
     "bigdata_credit_calls_total",
     "bigdata_credit_operations_total",
     "bigdata_credit_queue_operations",
+    "bigdata_holds_open",
+    "bigdata_hold_oldest_seconds",
     "bigdata_holds_expired_total",
     "bigdata_outbox_events_total",
     "bigdata_reconcile_faults",
+    "bigdata_uploads_by_state",
     "bigdata_uploads_total",
     "bigdata_upload_rows_total",
     "bigdata_chunks_total",
@@ -29,6 +32,7 @@ MetricName = Literal[
     "bigdata_audit_rows_total",
     "bigdata_dead_letters_total",
     "bigdata_consumer_lag",
+    "bigdata_consumer_behind_seconds",
 ]
 NAMES: tuple[str, ...] = get_args(MetricName)
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)

@@ -9,6 +9,9 @@ from common.clock import Clock
 from common.metrics import gauge
 
 _lag = gauge("bigdata_consumer_lag", "Records that wait in the partitions this process has", "topic", "partition")
+_behind = gauge(
+    "bigdata_consumer_behind_seconds", "Age of the record that is handled now, while others wait; else 0", "topic"
+)
 
 
 class Stalled(Exception):
@@ -22,9 +25,13 @@ class Progress:
         self._clock = clock
         self._stalled_s = stalled_s
         self._last = clock.monotonic()
+        self._sent_ms: int | None = None
 
-    def moved(self) -> None:
+    def moved(self, sent_ms: int | None = None) -> None:
+        """`sent_ms`: when the record that is handled now was sent, by its own timestamp."""
         self._last = self._clock.monotonic()
+        if sent_ms is not None:
+            self._sent_ms = sent_ms
 
     async def look(self, consumer: AIOKafkaConsumer) -> None:
         """Compare positions with the ends that the broker names now; what the consumer remembers may be stale."""
@@ -35,8 +42,16 @@ class Progress:
             behind = max(0, end - await consumer.position(place))
             _lag.labels(place.topic, place.partition).set(behind)
             waiting += behind
+        for topic in {place.topic for place in ends}:
+            _behind.labels(topic).set(self._behind_s() if waiting else 0)
         if not waiting:
             self.moved()
+
+    def _behind_s(self) -> float:
+        """What waits is younger than what is handled: this is the most that it can be behind."""
+        if self._sent_ms is None:
+            return self._clock.monotonic() - self._last
+        return max(0.0, self._clock.now().timestamp() - self._sent_ms / 1000)
 
     async def check(self) -> None:
         silent_s = self._clock.monotonic() - self._last

@@ -204,7 +204,7 @@ class CreditsClient:
                 _calls.labels("retried").inc()
                 answer = await self._try(self._fresh, method, path, body, params)
         except _Broken as exc:
-            _calls.labels("failed").inc()
+            _calls.labels("unavailable").inc()
             self._breaker.failed()
             raise Unavailable("Credits are not available, try again shortly") from exc
         _calls.labels("ok").inc()

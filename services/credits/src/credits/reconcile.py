@@ -91,7 +91,7 @@ QUERIES: Mapping[str, str] = {
 _EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 _faults = gauge(
-    "bigdata_reconcile_faults", "Rows of the books that contradict each other; -1: could not look", "figure"
+    "bigdata_reconcile_faults", "Rows of the books that contradict each other; -1: could not look", "question"
 )
 
 

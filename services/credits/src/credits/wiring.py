@@ -7,13 +7,14 @@ from common.health import Check
 from common.lifecycle import forever, in_background
 from common.postgres import Pool, borrowed, open_postgres
 from credits.batch import GroupCommit, open_group_commit
-from credits.expiry import expire_holds, purge_old
+from credits.expiry import expire_holds, purge_old, watch_holds
 from credits.ledger import Ledger, open_ledger
 from credits.outbox import relay_outbox
 from credits.reconcile import watch_books
 from credits.settings import Settings
 
 _CHECK_S = 2.0
+_WATCH_S = 10.0
 _KAFKA_PAUSE_S = 5.0
 
 
@@ -58,6 +59,7 @@ def _group_commit(ledger: Ledger, settings: Settings) -> GroupCommit:
 def _loops(postgres: Pool, settings: Settings) -> list[Coroutine[Any, Any, None]]:
     return [
         forever("expire holds", lambda: expire_holds(postgres, settings), pause_s=settings.expiry_pause_s),
+        forever("watch holds", lambda: watch_holds(postgres, settings), pause_s=_WATCH_S),
         forever("purge", lambda: purge_old(postgres, settings), pause_s=settings.purge_pause_s),
         forever("reconcile", lambda: watch_books(postgres, settings), pause_s=settings.reconcile_pause_s),
         forever("relay events", lambda: relay_outbox(postgres, settings), pause_s=_KAFKA_PAUSE_S),

@@ -33,10 +33,12 @@ from ingest.records import RecordLoader, gatherer
 from ingest.records import subscribe as subscribe_records
 from ingest.settings import Settings
 from ingest.undo import Undo
+from ingest.upload_figures import watch_uploads
 
 # Between stopping the intake and the process being gone, the producer and the pools close.
 _CLOSE_S = 5
 _LOOK_S = 5
+_FIGURES_S = 15
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     datasets = load_datasets(settings.datasets_folder)
     clock = SystemClock()
     async with AsyncExitStack() as closing:
-        manifest = Manifest(await closing.enter_async_context(open_postgres(settings)))
+        postgres = await closing.enter_async_context(open_postgres(settings))
+        manifest = Manifest(postgres)
         clickhouse = await closing.enter_async_context(open_clickhouse(settings))
         producer = await closing.enter_async_context(open_producer(settings))
         bucket = open_bucket(settings)
@@ -122,6 +125,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
                 forever("bucket watch", watch.look_at_recent, pause_s=settings.watch_s),
                 forever("bucket sweep", watch.look_at_all, pause_s=settings.sweep_s),
                 forever("jobs", jobs.work_off, pause_s=settings.jobs_pause_s),
+                forever("upload figures", lambda: watch_uploads(postgres), pause_s=_FIGURES_S),
                 forever("progress", worker.look_at_progress, pause_s=_LOOK_S),
             )
         )
