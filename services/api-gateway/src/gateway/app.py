@@ -17,6 +17,8 @@ from gateway import (
     keys,
     query,
     query_receipts,
+    upload_commands,
+    upload_rejects,
     uploads,
 )
 from gateway.audit_trail import AuditTrail
@@ -33,6 +35,8 @@ _ROUTERS = (
     query_receipts.router,
     dataset_routes.router,
     uploads.router,
+    upload_rejects.router,
+    upload_commands.router,
     keys.router,
     admin.router,
     admin_users.router,

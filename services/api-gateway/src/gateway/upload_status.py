@@ -40,6 +40,7 @@ _SAME_CONTENT = """
 class Rejects:
     upload_id: UUID
     generation: int
+    dataset: str
 
 
 async def status_of(upload_id: UUID, caller: Caller, postgres: Pool, bucket: ObjectStore) -> dict[str, Any]:
@@ -59,10 +60,11 @@ async def rejects_of(upload_id: UUID, caller: Caller, postgres: Pool, bucket: Ob
     async with published("The state of uploads"):
         row = await postgres.fetchrow(_ONE, upload_id)
     if row is None:
-        _require_own((await _announced(upload_id, bucket)).sender, caller)
-        return Rejects(upload_id, 1)
+        event = await _announced(upload_id, bucket)
+        _require_own(event.sender, caller)
+        return Rejects(upload_id, 1, event.dataset)
     _require_own(row["sender"], caller)
-    return Rejects(row["duplicate_of"] or upload_id, row["generation"])
+    return Rejects(row["duplicate_of"] or upload_id, row["generation"], row["dataset"])
 
 
 async def list_uploads(caller: Caller, postgres: Pool, *, before: UUID | None, limit: int) -> list[dict[str, Any]]:

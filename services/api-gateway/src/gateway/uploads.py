@@ -7,7 +7,6 @@ loaded even if the event never arrives, because the worker's watch announces it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,11 +15,10 @@ import obstore
 import orjson
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from obstore.exceptions import BaseError
 
 from common.bucket import announcement_key, object_key
-from common.errors import InvalidRequest, Unavailable, UnsupportedFormat
+from common.errors import InvalidRequest, Unavailable, UnsupportedFormat, UploadBusy
 from common.events import UploadReceived
 from common.faultpoints import faultpoint
 from common.ids import new_id
@@ -31,7 +29,7 @@ from gateway.audit_trail import trail_of
 from gateway.query_plan import dataset_named
 from gateway.roles import ADMIN_READERS, Caller
 from gateway.upload_body import Arriving, packed_name, shown_name
-from gateway.upload_status import list_uploads, rejects_of, same_content, status_of
+from gateway.upload_status import list_uploads, same_content, status_of
 from gateway.wiring import Gateway, gateway_of
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
@@ -63,7 +61,7 @@ async def post_upload(
     dataset: Annotated[str, Query(max_length=63)],
     filename: Annotated[str | None, Query()] = None,
     format: Annotated[str | None, Query()] = None,  # noqa: A002 - the parameter's public name
-    replaces: Annotated[str | None, Query(deprecated=True, description="not supported yet")] = None,
+    replaces: Annotated[UUID | None, Query(description="an upload that is undone once this one has loaded")] = None,
 ) -> Response:
     """Body: the file, or multipart/form-data with one field `file`. 202 when it is durable; loading follows."""
     gateway, trail = gateway_of(request), trail_of(request)
@@ -71,7 +69,7 @@ async def post_upload(
     if format is not None and format not in FORMATS:
         raise UnsupportedFormat(f"format is one of {', '.join(FORMATS)}, or absent")
     if replaces is not None:
-        raise InvalidRequest(details=[{"path": "replaces", "error": "not supported yet"}])
+        await _replaceable(replaces, dataset, caller, gateway)
     trail.action, trail.dataset = "upload", dataset
     upload_id = new_id()
     trail.target = str(upload_id)
@@ -86,9 +84,24 @@ async def post_upload(
         sender=caller.user_id,
         declared_format=format,
         received_at=gateway.clock.now(),
+        replaces=replaces,
     )
     await _announce(event, gateway)
     return _json(await _accepted(event, gateway), status=202)
+
+
+async def _replaceable(upload_id: UUID, dataset: str, caller: Caller, gateway: Gateway) -> None:
+    """Raises NotFound for another's upload, UploadBusy while it loads, InvalidRequest for what cannot be replaced."""
+    status = await status_of(upload_id, caller, gateway.postgres, gateway.bucket)
+    fault = None
+    if status["dataset"] != dataset:
+        fault = f"an upload into {status['dataset']}, not {dataset}"
+    elif status["duplicate_of"]:
+        fault = f"a duplicate: its rows are those of {status['duplicate_of']}"
+    if fault:
+        raise InvalidRequest(details=[{"path": "replaces", "error": fault}])
+    if status["state"] in {"received", "planning", "loading"}:
+        raise UploadBusy
 
 
 async def _store(upload_id: UUID, request: Request, gateway: Gateway) -> Arriving:
@@ -166,46 +179,6 @@ async def get_uploads(
 async def get_upload(request: Request, caller: Looking, upload_id: UUID) -> Response:
     gateway = gateway_of(request)
     return _json(await status_of(upload_id, caller, gateway.postgres, gateway.bucket))
-
-
-# A spreadsheet runs a cell that begins like a formula; a quote in front makes it text.
-_CELL = "if(match({0}, '^[=+@\\t\\r-]'), concat('''', {0}), {0}) AS {0}"
-_REJECTS = """
-    SELECT chunk_no, row_no, line, {column}, {reason}, {raw}, ts
-      FROM quarantine
-     WHERE upload_id = {{upload:String}} AND generation = {{generation:UInt32}} ORDER BY row_no
-"""
-_REJECT_FORMATS = {
-    "ndjson": ("JSONEachRow", "application/x-ndjson"),
-    "csv": ("CSVWithNames", "text/csv; charset=utf-8"),
-}
-
-
-@router.get("/{upload_id}/rejects")
-async def get_rejects(
-    request: Request,
-    caller: Looking,
-    upload_id: UUID,
-    format: Annotated[str, Query()] = "ndjson",  # noqa: A002 - the parameter's public name
-) -> Response:
-    """The rows that did not fit: place, column, reason and the row as it came."""
-    gateway = gateway_of(request)
-    if format not in _REJECT_FORMATS:
-        raise UnsupportedFormat(f"format is one of {', '.join(_REJECT_FORMATS)}")
-    rejects = await rejects_of(upload_id, caller, gateway.postgres, gateway.bucket)
-    form, media_type = _REJECT_FORMATS[format]
-    cells = {name: _CELL.format(name) if format == "csv" else name for name in ("column", "reason", "raw")}
-    bound = {"upload": str(rejects.upload_id), "generation": rejects.generation}
-    pieces = gateway.warehouse.stream(_REJECTS.format(**cells), bound, form)
-    # The first piece is awaited here, so that a fault of ClickHouse still is a status.
-    first = await anext(pieces, b"")
-    return StreamingResponse(_chained(first, pieces), media_type=media_type)
-
-
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
 
 
 async def _remove(key: str, gateway: Gateway) -> None:

@@ -78,7 +78,7 @@ async def _all_there(
             return
         _sent_again.inc(len(missing))
         _log.warning("rows had not arrived", rows=len(missing), **place)
-        await again(_only(block.data, missing))
+        await again(rows_only(block.data, missing))
     raise Transient(f"rows are missing although they were sent {_TURNS_MAX} times")
 
 
@@ -123,7 +123,12 @@ def _column(data: bytes) -> Any:
         return stream.read_next_batch().column("row_no").to_numpy()
 
 
-def _only(data: bytes, row_numbers: set[int]) -> bytes:
+def count_of(data: bytes) -> int:
+    return len(_column(data))
+
+
+def rows_only(data: bytes, row_numbers: set[int]) -> bytes:
+    """The rows of an Arrow stream that have these numbers."""
     with pa.ipc.open_stream(data) as stream:
         batch = stream.read_next_batch()
     wanted = np.isin(batch.column("row_no").to_numpy(), np.fromiter(row_numbers, np.uint64, len(row_numbers)))

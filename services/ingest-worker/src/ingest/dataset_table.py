@@ -16,7 +16,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from common.datasets import Dataset
 from common.normalise.moment import EARLIEST
-from ingest.arrival import Doubt, rows_arrived
+from ingest.arrival import Doubt, count_of, rows_arrived, rows_only
 from ingest.rows import Rows
 from ingest.warehouse import insert
 
@@ -76,6 +76,12 @@ def encoded(rows: Rows, origin: Origin | Origins) -> Block:
         stream.write_batch(batch)
     data: bytes = sink.getvalue().to_pybytes()
     return Block(data, count, hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def only(block: Block, row_numbers: set[int]) -> Block:
+    """The rows of a block that have these numbers."""
+    data = rows_only(block.data, row_numbers)
+    return Block(data, count_of(data), hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
 def _sent(values: Any) -> Any:

@@ -52,6 +52,11 @@ class Chunks(Store):
             found = await connection.fetchrow(_BEGIN, upload_id, generation, chunk_no)
             return _chunk(dict(found)) if found else None
 
+    async def chunks_with_rejects(self, upload_id: UUID, generation: int) -> list[Chunk]:
+        """Of an upload that has ended."""
+        async with self.connection() as connection:
+            return [_chunk(dict(row)) for row in await connection.fetch(_WITH_REJECTS, upload_id, generation)]
+
     async def interrupted(self, chunk: Chunk) -> None:
         """The attempt ended for no fault of the chunk: it does not count against it."""
         async with self.connection() as connection:
@@ -83,6 +88,12 @@ _BEGIN = """
        AND u.upload_id = c.upload_id AND u.generation = c.generation AND u.state = 'loading'
  RETURNING c.upload_id, c.generation, c.chunk_no, u.sequence, u.dataset, u.object_key, u.size, u.received_at, u.layout,
            c.start_byte, c.end_byte, c.first_row, c.first_line, c.rows_planned, c.attempts, c.begun
+"""
+_WITH_REJECTS = """
+    SELECT c.upload_id, c.generation, c.chunk_no, u.sequence, u.dataset, u.object_key, u.size, u.received_at, u.layout,
+           c.start_byte, c.end_byte, c.first_row, c.first_line, c.rows_planned, c.attempts, c.begun
+      FROM ingest.chunks c JOIN ingest.uploads u USING (upload_id)
+     WHERE c.upload_id = $1 AND c.generation = $2 AND c.rows_rejected > 0 ORDER BY c.chunk_no
 """
 _INTERRUPTED = """
     UPDATE ingest.chunks SET attempts = greatest(0, attempts - 1), running = false

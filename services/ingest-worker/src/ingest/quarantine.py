@@ -10,7 +10,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from common.datasets import Dataset
-from ingest.arrival import Doubt, rejects_arrived
+from ingest.arrival import Doubt, count_of, rejects_arrived, rows_only
 from ingest.formats.batch import Fault
 from ingest.formats.records import Records
 from ingest.warehouse import insert, outages_are_transient
@@ -61,6 +61,18 @@ def encoded(
         stream.write_batch(batch)
     data: bytes = sink.getvalue().to_pybytes()
     return Rejects(data, count, hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def only(rejects: Rejects, row_numbers: set[int]) -> Rejects:
+    """The rejects of rows that have these numbers."""
+    data = rows_only(rejects.data, row_numbers)
+    return Rejects(data, count_of(data), hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def reasons(rejects: Rejects) -> list[str]:
+    with pa.ipc.open_stream(rejects.data) as stream:
+        found: list[str] = stream.read_next_batch().column("reason").to_pylist()
+        return found
 
 
 async def keep(client: AsyncClient, rejects: Rejects, token: str, doubt: Doubt | None = None) -> None:

@@ -31,6 +31,7 @@ from ingest.planner import Planner
 from ingest.record_counts import RecordCounts
 from ingest.records import RecordLoader, gatherer
 from ingest.records import subscribe as subscribe_records
+from ingest.replay import Replay
 from ingest.settings import Settings
 from ingest.undo import Undo
 from ingest.upload_figures import watch_uploads
@@ -101,7 +102,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             readers_wait_s=settings.undo_readers_wait_s,
             stalled_s=settings.chunk_stalled_s,
         )
-        jobs = Jobs(manifest, {"undo": Kind(undo.accept, undo.run)})
+        replay = Replay(manifest, bucket, clickhouse, datasets, settings, producer=producer)
+        jobs = Jobs(manifest, {"undo": Kind(undo.accept, undo.run), "replay": Kind(replay.accept, replay.run)})
         commands = Intake(or_bury(jobs.take, dead, commanding), commanding, settings)
         progress = (
             (planning, subscribe(broker, INGEST_UPLOADS, settings.planner_group, plans, settings)),
