@@ -17,6 +17,7 @@ from gateway import (
     keys,
     query,
     query_receipts,
+    topic_lag,
     upload_commands,
     upload_rejects,
     uploads,
@@ -43,6 +44,7 @@ _ROUTERS = (
     admin_log.router,
     admin_browse.router,
     admin_reads.router,
+    topic_lag.router,
     health.router,
     *CONSOLE,
 )

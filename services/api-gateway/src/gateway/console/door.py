@@ -4,6 +4,7 @@ A page needs a session, else the browser is sent to sign in. What a page's scrip
 /console/api/v1/...: the same routes as everybody's, called by whoever is signed in, with a CSRF token for changes.
 """
 
+from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from starlette.datastructures import Headers
@@ -36,6 +37,13 @@ _HEADERS = (
 )
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What the log calls a request that ended here, before any route."""
+
+    path: str
+
+
 class ConsoleDoor:
     """Plain ASGI middleware inside the audit trail: what it refuses is in the log too."""
 
@@ -57,9 +65,11 @@ class ConsoleDoor:
             if path.startswith(_API + "/"):
                 _enter_api(scope, session, path.removeprefix(_API))
             elif session is None:
+                scope["route"] = _Place(f"{HOME}/*")
                 await _to_sign_in(scope)(scope, receive, send)
                 return
         except ClientError as refused:
+            scope["route"] = _Place(f"{_API}/*")
             answer = await answer_client_error(Request(scope), refused)
             await answer(scope, receive, send)
             return

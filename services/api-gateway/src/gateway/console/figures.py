@@ -5,7 +5,7 @@ from typing import Any
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _KIB = 1024
-_THOUSAND = 1000
+_HUNDRED, _THOUSAND = 100, 1000
 NOTHING = "–"
 
 
@@ -34,7 +34,9 @@ def percent(share: float | None) -> str:
 def millis(value: float | None) -> str:
     if value is None:
         return NOTHING
-    return f"{value / _THOUSAND:,.2f} s" if value >= _THOUSAND else f"{value:,.1f} ms"
+    if value >= _THOUSAND:
+        return f"{value / _THOUSAND:,.2f} s"
+    return f"{value:.0f} ms" if value >= _HUNDRED else f"{value:.1f} ms"
 
 
 def size(value: float | None) -> str:

@@ -37,7 +37,7 @@ function show(entry) {
   cell(Object.assign(document.createElement("code"), { textContent: `${entry.method} ${entry.endpoint}` }));
   const tone = entry.status < 300 ? "good" : entry.status < 400 ? "" : entry.status < 500 ? "warn" : "bad";
   cell(Object.assign(document.createElement("span"), { className: `badge ${tone}`, textContent: entry.status }));
-  cell(`${Number(entry.duration_ms).toFixed(1)} ms`, "n");
+  cell(`${Number(entry.duration_ms).toFixed(entry.duration_ms < 100 ? 1 : 0)} ms`, "n");
   cell(String(entry.rows), "n");
   cell(String(entry.credits_used), "n");
   while (rows.rows.length > Number(place.dataset.most)) rows.deleteRow(-1);

@@ -137,7 +137,7 @@ async function run() {
   const told = answer.metadata;
   const figures = [
     ["Rows", `${told.returned} of ${told.total_records ?? "–"}`],
-    ["Price", `${told.credits_used} credits`],
+    ["Price", told.credits_used === 1 ? "1 credit" : `${told.credits_used} credits`],
     ["Left", told.credits_remaining],
     ["On the server", `${told.response_time} ms`],
     ["In the browser", `${Math.round(performance.now() - started)} ms`],
