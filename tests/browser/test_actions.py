@@ -92,7 +92,7 @@ async def test_what_the_api_refuses_is_said_beside_the_button(visitor: Visitor, 
     await expect(visitor.page.locator("#create-user")).not_to_be_visible()
 
 
-async def test_a_file_is_sent_followed_and_its_rejects_are_downloaded(visitor: Visitor, tmp_path: Path) -> None:
+async def test_a_file_is_sent_followed_tried_again_and_undone(visitor: Visitor, tmp_path: Path) -> None:
     page, mark = visitor.page, new_id().hex
     visitor.expected.add("/events")
     rows = [f"{mark}-{i}@example.com,{'old' if i == 7 else i % 80},Ada" for i in range(5000)]
@@ -112,8 +112,16 @@ async def test_a_file_is_sent_followed_and_its_rejects_are_downloaded(visitor: V
     saved = (tmp_path / "rejects.csv").read_text()
     assert saved.splitlines()[0].replace('"', "").startswith("chunk_no,row_no,line,column,reason,raw")
     assert f"{mark}-7@" in saved
+
+    await page.get_by_role("button", name="Replay: dry run").click()
+    await expect(page.locator("[data-shown]")).to_contain_text("rows failed")
+    await visitor.check("dry-run")
+    await page.get_by_role("button", name="Undo this load").click()
+    await page.locator("#undo").get_by_role("button", name="Undo").click()
+    await expect(page.locator("h1 .badge")).to_have_text("undone")
+    await expect(page.get_by_role("button", name="Load it again")).to_be_visible()
     await page.get_by_role("link", name="Uploads").first.click()
-    await expect(page.get_by_role("link", name=file.name)).to_be_visible()
+    await expect(page.get_by_role("row", name=file.name)).to_contain_text("undone")
 
 
 async def test_a_query_is_composed_run_and_copied(stack: Stack, browser: Browser, admin: httpx.AsyncClient) -> None:

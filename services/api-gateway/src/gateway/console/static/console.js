@@ -60,7 +60,7 @@ on("submit", "form[data-api]", async (form, event) => {
   button.setAttribute("aria-busy", "true");
   if (fault) fault.hidden = true;
   try {
-    done(form, await call(method, path, method === "DELETE" ? undefined : fieldsOf(form), headers));
+    await done(form, await call(method, path, method === "DELETE" ? undefined : fieldsOf(form), headers));
   } catch (refusal) {
     if ("once" in form.dataset && refusal.status >= 400 && refusal.status < 500) form.dataset.once = "";
     if (fault) {
@@ -83,27 +83,46 @@ function fieldsOf(form) {
   return body;
 }
 
-function done(form, document_) {
+async function done(form, answer) {
   const then = form.dataset.then;
   if (then === "key") {
     form.closest("dialog")?.close();
-    document.querySelector("[data-key]").textContent = document_.api_key;
+    document.querySelector("[data-key]").textContent = answer.api_key;
     document.querySelector("#new-key").showModal();
   } else if (then === "show") {
     const shown = document.querySelector("[data-shown]");
-    const text = document.createElement("pre");
-    text.textContent = words(document_);
-    shown.replaceChildren(text);
+    shown.replaceChildren(account(answer));
     shown.hidden = false;
+  } else if (form.dataset.until) {
+    form.closest("dialog")?.close();
+    notice("Handed over: this page follows until it is done");
+    await until(form);
   } else location.reload();
 }
 
-// A flat account of an answer: one line for each figure.
-function words(value, name = "") {
-  if (value === null || typeof value !== "object") return `${name.replaceAll("_", " ")}: ${value}`;
-  return Object.entries(value)
-    .map(([inner, one]) => words(one, name ? `${name} ${inner}` : inner))
-    .join("\n");
+// What a worker does takes a moment: look until it has come to be, then show it.
+async function until(form) {
+  const path = form.dataset.api.split(" ")[1];
+  for (let tries = 0; tries < 120; tries += 1) {
+    if ((await call("GET", path)).state === form.dataset.until) return location.reload();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  notice("This takes longer than expected: load the page again later");
+}
+
+// An answer as a list of names and values; what lies inside is named by where it is.
+function account(answer) {
+  const list = Object.assign(document.createElement("dl"), { className: "facts" });
+  const add = (name, value) => {
+    if (value !== null && typeof value === "object") for (const [inner, one] of Object.entries(value)) add(name ? `${name} ${inner}` : inner, one);
+    else if (value !== null && !/_(id|url)$/.test(name))
+      list.append(
+        Object.assign(document.createElement("dt"), { textContent: name.replaceAll("_", " ") }),
+        Object.assign(document.createElement("dd"), { textContent: value }),
+      );
+  };
+  add("", answer);
+  return list;
 }
 
 for (const part of document.querySelectorAll("[data-part]")) load(part);

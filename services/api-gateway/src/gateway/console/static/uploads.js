@@ -67,9 +67,7 @@ if (followed) follow(followed.dataset.follow);
 
 function follow(id) {
   const source = new EventSource(`${home}/api/v1/uploads/${id}/events`);
-  const arrive = (event) => show(JSON.parse(event.data), source);
-  source.onmessage = arrive;
-  for (const name of ["progress", "status", "done", "end"]) source.addEventListener(name, arrive);
+  for (const name of ["progress", "end"]) source.addEventListener(name, (event) => show(JSON.parse(event.data), source));
   // A proxy may not pass events, and a worker may be slow to begin: then ask now and then.
   source.onerror = () => {
     if (source.readyState === EventSource.CLOSED) poll(id);
