@@ -48,6 +48,8 @@ class AuditTrail:
                 await asyncio.wait({writing})
         # After the log: a batch that is tried again because of the log repeats no dead letter.
         await asyncio.gather(*(self._bury(record, reason) for record, reason in poison))
+        if poison:
+            faultpoint("audit.buried")
 
     async def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[_Read], list[_Poison]]:
         window = Window.around(
