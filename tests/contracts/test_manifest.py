@@ -91,11 +91,19 @@ async def test_of_loaders_that_finish_together_exactly_one_ends_the_upload(manif
 async def test_a_plan_is_written_once_and_its_chunks_are_announced_once(manifest: Manifest) -> None:
     upload = await planned(manifest, 3)
     await manifest.planned(upload, LAYOUT, [PlannedChunk(0, 1, Place(), 1)])
-    assert sorted(await manifest.chunks_to_announce(upload, 300)) == [0, 1, 2]
-    assert await manifest.chunks_to_announce(upload, 300) == []
+    assert sorted(await manifest.chunks_to_announce(upload, stalled_s=300, ahead=9)) == [0, 1, 2]
+    assert await manifest.chunks_to_announce(upload, stalled_s=300, ahead=9) == []
     await manifest.announcement_failed(upload, [1])
-    assert await manifest.chunks_to_announce(upload, 300) == [1]
-    assert len(await manifest.chunks_to_announce(upload, 0)) == 3
+    assert await manifest.chunks_to_announce(upload, stalled_s=300, ahead=9) == [1]
+    assert len(await manifest.chunks_to_announce(upload, stalled_s=0, ahead=9)) == 3
+
+
+async def test_no_more_chunks_are_announced_than_may_wait(manifest: Manifest) -> None:
+    upload = await planned(manifest, 5)
+    assert await manifest.chunks_to_announce(upload, stalled_s=300, ahead=2) == [0, 1]
+    assert await manifest.chunks_to_announce(upload, stalled_s=300, ahead=2) == []
+    await load(manifest, upload.upload_id, 1, Counts(5, 0))
+    assert await manifest.chunks_to_announce(upload, stalled_s=300, ahead=2) == [2]
 
 
 async def test_a_chunk_of_an_upload_that_ended_is_nobodys(manifest: Manifest) -> None:

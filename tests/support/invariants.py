@@ -5,10 +5,12 @@ They look at the stores as an operator with every privilege would, and trust no 
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import clickhouse_connect
+import yaml
 from clickhouse_connect.driver.client import Client
 
 from common.datasets import load_datasets
@@ -61,6 +63,24 @@ _LEDGER = {
            AND rows_total <> rows_accepted + rows_rejected
     """,
 }
+# I7, as a bound over the log: how often the limit somebody may be admitted within a minute. Once by Redis, once more by
+# a Redis that was lost in between, and once by each of two gateways when Redis is too slow to decide. That one Redis
+# alone admits exactly the limit is counted request by request in contracts/test_rate_limit.py.
+_LIMITS_MAX = 4
+_ADMITTED = """
+    SELECT user_id, key_id, date_trunc('minute', created_at) AS minute, count(*) AS requests
+      FROM audit.request_log WHERE key_id IS NOT NULL AND status NOT IN (401, 429) GROUP BY 1, 2, 3
+"""
+_KEYS_OVER_LIMIT = f"""
+    SELECT count(*) FROM ({_ADMITTED}) AS a JOIN gateway.api_keys AS k ON k.id = a.key_id
+     WHERE a.requests > {_LIMITS_MAX} * k.requests_per_minute
+"""  # noqa: S608 - pieces from this file
+_USERS_OVER_PLAN = f"""
+    SELECT count(*) FROM (SELECT user_id, minute, sum(requests) AS requests FROM ({_ADMITTED}) AS a GROUP BY 1, 2) AS u
+      JOIN gateway.users ON users.id = u.user_id
+      JOIN unnest($1::text[], $2::bigint[]) AS plans (name, requests_per_minute) ON plans.name = users.plan
+     WHERE u.requests > {_LIMITS_MAX} * plans.requests_per_minute
+"""  # noqa: S608 - pieces from this file
 _OPEN_HOLDS = "SELECT count(*) FROM credits.holds WHERE state = 'open'"
 _LOGGED = "SELECT count(*) FROM audit.request_log WHERE event_id = ANY($1::uuid[])"
 
@@ -74,8 +94,17 @@ async def broken_invariants(stack: Stack, answered: Collection[str] = ()) -> dic
         figures["holds nobody settled"] = await _unsettled(postgres)
         for name, query in _LEDGER.items():
             figures[name] = int(await postgres.fetchval(query))
+        figures["I7 minutes in which a key was admitted too often"] = await postgres.fetchval(_KEYS_OVER_LIMIT)
+        figures["I7 minutes in which a user was admitted too often"] = await _users_over_plan(postgres)
     figures |= _identities(stack)
     return {name: figure for name, figure in figures.items() if figure}
+
+
+async def _users_over_plan(postgres: "asyncpg.Connection[asyncpg.Record]") -> int:
+    plans: dict[str, Any] = yaml.safe_load((ROOT / "configs/config.yaml").read_text())["gateway"]["plans"]
+    limited = {name: plan["requests_per_minute"] for name, plan in plans.items() if "requests_per_minute" in plan}
+    count: int = await postgres.fetchval(_USERS_OVER_PLAN, list(limited), list(limited.values()))
+    return count
 
 
 async def _requests_missing(postgres: "asyncpg.Connection[asyncpg.Record]", answered: Collection[str]) -> int:

@@ -1,4 +1,4 @@
-"""A gateway of its own whose ways to Postgres, credits and ClickHouse a test can cut."""
+"""A gateway of its own whose ways to Postgres, credits, ClickHouse and Redis a test can cut."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -16,9 +16,10 @@ class Proxied:
     postgres: Proxy
     credits: Proxy
     clickhouse: Proxy
+    redis: Proxy
 
     def heal(self) -> None:
-        for proxy in (self.postgres, self.credits, self.clickhouse):
+        for proxy in (self.postgres, self.credits, self.clickhouse, self.redis):
             proxy.heal()
 
 
@@ -38,15 +39,17 @@ async def open_proxied(
         clickhouse = await closing.enter_async_context(
             open_proxy(settings["CLICKHOUSE_HOST"], int(settings["CLICKHOUSE_PORT"]))
         )
+        redis = await closing.enter_async_context(_proxy_to(settings["REDIS_URL"]))
         through = {
             "POSTGRES_URL": to_port(settings["POSTGRES_URL"], postgres.port),
             "CREDITS_URL": f"http://127.0.0.1:{ledger.port}",
             "CLICKHOUSE_HOST": "127.0.0.1",
             "CLICKHOUSE_PORT": str(clickhouse.port),
+            "REDIS_URL": to_port(settings["REDIS_URL"], redis.port),
             **(env or {}),
         }
         name = await closing.enter_async_context(further_copy(stack, "gateway", index=index, env=through))
-        proxied = Proxied(name, postgres, ledger, clickhouse)
+        proxied = Proxied(name, postgres, ledger, clickhouse, redis)
         closing.callback(proxied.heal)
         yield proxied
 

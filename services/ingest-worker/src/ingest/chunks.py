@@ -21,6 +21,7 @@ from ingest.blocks import LoadedBlock, blocks_of
 from ingest.manifest import Chunk, Counts, Manifest
 from ingest.settings import Settings
 from ingest.source import BucketObject
+from ingest.turns import Turns
 
 _log = get_logger(__name__)
 _rows = counter("bigdata_upload_rows_total", "Rows of uploads, by what became of them", "dataset", "outcome")
@@ -51,11 +52,12 @@ class ChunkLoader:
         datasets: Datasets,
         settings: Settings,
         *,
+        turns: Turns,
         moved: Callable[[], None],
     ) -> None:
         """`moved` is called for each block: a long chunk is progress too."""
         self._manifest, self._bucket, self._clickhouse = manifest, bucket, clickhouse
-        self._datasets, self._settings, self._moved = datasets, settings, moved
+        self._datasets, self._settings, self._turns, self._moved = datasets, settings, turns, moved
 
     async def take(self, record: ConsumerRecord) -> None:
         """When it returns, the chunk is durable or its upload has failed. Raises Transient: the same again later."""
@@ -78,6 +80,15 @@ class ChunkLoader:
         else:
             _chunks.labels("done").inc()
             log.info("chunk loaded", upload_ended=outcome)
+            if outcome is None:
+                await self._next_turn(chunk)
+
+    async def _next_turn(self, chunk: Chunk) -> None:
+        """This one is done whether or not the next can be announced: the watch announces what was not."""
+        try:
+            await self._turns.announce(chunk)
+        except Transient as exc:
+            _log.warning("the next chunks wait for the watch", upload_id=str(chunk.upload_id), reason=str(exc))
 
     async def _uncount(self, chunk: Chunk) -> None:
         _chunks.labels("interrupted").inc()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from common.events import UploadReceived
@@ -22,6 +22,16 @@ class Upload:
     declared_format: str | None
     generation: int
     state: str
+
+
+class OfUpload(Protocol):
+    """An upload or a chunk of it, as it is loaded this time."""
+
+    @property
+    def upload_id(self) -> UUID: ...
+
+    @property
+    def generation(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -60,13 +70,16 @@ class Plans(Store):
             if not rows:
                 await finish_upload(connection, upload.upload_id)
 
-    async def chunks_to_announce(self, upload: Upload, stalled_s: float) -> list[int]:
-        """Chunks that were never announced, or long ago and nothing is heard of them. They count as announced now."""
+    async def chunks_to_announce(self, upload: OfUpload, *, stalled_s: float, ahead: int) -> list[int]:
+        """Chunks that were never announced, or long ago and nothing is heard of them. They count as announced now.
+
+        No more than make `ahead` announced ones that are not done.
+        """
         async with self.connection() as connection:
-            found = await connection.fetch(_TO_ANNOUNCE, upload.upload_id, upload.generation, stalled_s)
+            found = await connection.fetch(_TO_ANNOUNCE, upload.upload_id, upload.generation, stalled_s, ahead)
             return [int(row["chunk_no"]) for row in found]
 
-    async def announcement_failed(self, upload: Upload, chunk_nos: Sequence[int]) -> None:
+    async def announcement_failed(self, upload: OfUpload, chunk_nos: Sequence[int]) -> None:
         async with self.connection() as connection:
             await connection.execute(_NOT_ANNOUNCED, upload.upload_id, upload.generation, list(chunk_nos))
 
@@ -107,10 +120,15 @@ _ADD_CHUNK = """
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 _TO_ANNOUNCE = """
+      WITH planned AS (
+           SELECT chunk_no, published_at IS NULL
+                            OR greatest(published_at, progress_at) < now() - make_interval(secs => $3) AS silent
+             FROM ingest.chunks WHERE upload_id = $1 AND generation = $2 AND state = 'planned'),
+           next AS (
+           SELECT chunk_no FROM planned WHERE silent ORDER BY chunk_no
+            LIMIT greatest(0, $4 - (SELECT count(*) FROM planned WHERE NOT silent)))
     UPDATE ingest.chunks SET published_at = now()
-     WHERE upload_id = $1 AND generation = $2 AND state = 'planned'
-       AND (published_at IS NULL
-            OR greatest(published_at, progress_at) < now() - make_interval(secs => $3))
+     WHERE upload_id = $1 AND generation = $2 AND state = 'planned' AND chunk_no IN (SELECT chunk_no FROM next)
  RETURNING chunk_no
 """
 _NOT_ANNOUNCED = """

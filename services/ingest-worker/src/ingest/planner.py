@@ -2,23 +2,22 @@
 
 import asyncio
 
-from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord
 from obstore.store import ObjectStore
 
 from common.datasets import Dataset, Datasets
-from common.errors import Permanent, Transient
-from common.events import ChunkPlanned, UploadReceived, event_of
+from common.errors import Permanent
+from common.events import UploadReceived, event_of
 from common.faultpoints import faultpoint
 from common.logs import get_logger
 from common.metrics import counter
-from common.topics import INGEST_CHUNKS
 from ingest.cutting import cuts
 from ingest.examine import examined
 from ingest.formats.layout import Layout
 from ingest.manifest import FINISHED, Manifest, PlannedChunk, Upload
 from ingest.settings import Settings
 from ingest.source import BucketObject
+from ingest.turns import Turns
 
 _log = get_logger(__name__)
 _uploads = counter("bigdata_uploads_total", "Uploads planned, by what came of it", "outcome")
@@ -29,11 +28,11 @@ class Planner:
         self,
         manifest: Manifest,
         bucket: ObjectStore,
-        producer: AIOKafkaProducer,
+        turns: Turns,
         datasets: Datasets,
         settings: Settings,
     ) -> None:
-        self._manifest, self._bucket, self._producer = manifest, bucket, producer
+        self._manifest, self._bucket, self._turns = manifest, bucket, turns
         self._datasets, self._settings = datasets, settings
 
     async def take(self, record: ConsumerRecord) -> None:
@@ -53,7 +52,7 @@ class Planner:
         elif upload.state == "duplicate":
             _uploads.labels("duplicate").inc()
         if upload.state not in FINISHED:
-            await self._announce(upload)
+            await self._turns.announce(upload)
         log.info("upload planned", state=upload.state, filename=event.filename, size=event.size)
 
     async def _plan(self, upload: Upload) -> None:
@@ -71,17 +70,3 @@ class Planner:
             stored, dataset, self._settings.limits, filename=upload.filename, declared=upload.declared_format
         )
         return layout, list(cuts(layout, stored, self._settings.chunk_bytes))
-
-    async def _announce(self, upload: Upload) -> None:
-        """Publish the chunks that no loader may know of. A second time does no harm: the manifest decides."""
-        chunk_nos = await self._manifest.chunks_to_announce(upload, self._settings.chunk_stalled_s)
-        try:
-            await asyncio.gather(*(self._publish(upload, chunk_no) for chunk_no in chunk_nos))
-        except (KafkaError, OSError) as exc:
-            await self._manifest.announcement_failed(upload, chunk_nos)
-            raise Transient(f"chunks cannot be announced: {exc!r}") from exc
-
-    async def _publish(self, upload: Upload, chunk_no: int) -> None:
-        event = ChunkPlanned(upload_id=upload.upload_id, generation=upload.generation, chunk_no=chunk_no)
-        key = f"{upload.upload_id}:{chunk_no}".encode()
-        await self._producer.send_and_wait(INGEST_CHUNKS.name, event.encoded(), key)

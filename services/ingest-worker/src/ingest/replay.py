@@ -15,7 +15,6 @@ from uuid import UUID
 import asyncpg
 import obstore
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore
@@ -23,10 +22,11 @@ from obstore.store import ObjectStore
 from common.bucket import announcement_key
 from common.datasets import Dataset, Datasets
 from common.errors import Permanent, Transient
+from common.events import UploadReceived
 from common.faultpoints import faultpoint
 from common.postgres import Connection
-from common.topics import INGEST_UPLOADS
 from ingest import dataset_table, quarantine
+from ingest.announce import announce
 from ingest.arrival import Doubt
 from ingest.blocks import LoadedBlock, blocks_of
 from ingest.dataset_versions import raise_version
@@ -164,15 +164,12 @@ class Replay:
         key = announcement_key(upload_id)
         try:
             found = await obstore.get_async(self._bucket, key)
-            event = bytes(await found.bytes_async())
+            event = UploadReceived.model_validate_json(bytes(await found.bytes_async()))
         except (FileNotFoundError, NotFoundError):
             raise Permanent("the file is not kept any more: send it again") from None
         except (OSError, BaseError) as exc:
             raise Transient(f"the bucket does not answer: {exc}") from exc
-        try:
-            await self._producer.send_and_wait(INGEST_UPLOADS.name, event, str(upload_id).encode())
-        except (KafkaError, OSError) as exc:
-            raise Transient(f"an upload cannot be announced: {exc!r}") from exc
+        await announce(self._producer, event)
 
 
 def _next_of(blocks: Iterator[LoadedBlock], rejected: set[int]) -> LoadedBlock | None:

@@ -22,6 +22,7 @@ class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettin
     # Readers look for what they leave out every second.
     undo_readers_wait_s: float = Field(2, ge=0, le=60, description="until every reader leaves an undone upload out")
     chunk_bytes: int = Field(32 << 20, ge=1 << 16, le=1 << 30, description="about the size of one chunk of a file")
+    chunks_ahead: int = Field(12, ge=1, le=10_000, description="of one upload that wait for loaders; others take turns")
     chunk_attempts_max: int = Field(3, ge=1, le=100, description="times a chunk may stop its loader; then it fails")
     chunk_stalled_s: float = Field(300, gt=0, le=86_400, description="silence before a chunk is announced again")
     # One handler call may last as long as one undivided file takes; a member silent for longer is thrown out.

@@ -33,6 +33,7 @@ from ingest.records import RecordLoader, gatherer
 from ingest.records import subscribe as subscribe_records
 from ingest.replay import Replay
 from ingest.settings import Settings
+from ingest.turns import Turns
 from ingest.undo import Undo
 from ingest.upload_figures import watch_uploads
 
@@ -85,8 +86,9 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         broker = consumer_broker(settings, graceful_s=max(1, settings.shutdown_s - _CLOSE_S))
         dead = partial(bury, producer, INGEST_DEAD)
         planning, loading, recording, commanding, noticing = (Progress(clock, settings.stalled_s) for _ in range(5))
-        planner = Planner(manifest, bucket, producer, datasets, settings)
-        loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, moved=loading.moved)
+        turns = Turns(manifest, producer, settings)
+        planner = Planner(manifest, bucket, turns, datasets, settings)
+        loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, turns=turns, moved=loading.moved)
         records = RecordLoader(RecordCounts(manifest), clickhouse, datasets, dead, settings)
         plans = Intake(or_bury(planner.take, dead, planning), planning, settings)
         loads = Intake(or_bury(loader.take, dead, loading), loading, settings)
