@@ -63,8 +63,8 @@ def _app() -> FastAPI:
         return StreamingResponse(pieces())
 
     @app.get("/endless")
-    async def endless(request: Request) -> StreamingResponse:
-        trail_of(request).caller = caller()
+    async def endless(request: Request, followed: str = "") -> StreamingResponse:
+        trail_of(request).caller, trail_of(request).followed = caller(), bool(followed)
 
         async def pieces() -> AsyncIterator[bytes]:
             while True:
@@ -137,7 +137,10 @@ async def test_an_answer_that_breaks_on_our_side_is_cut_visibly_and_costs_nothin
     assert isinstance(settlement, Released)
 
 
-async def test_a_client_that_leaves_is_recorded_once_as_499() -> None:
+@pytest.mark.parametrize(("query", "status"), [(b"", 499), (b"followed=yes", 200)])
+async def test_a_client_that_leaves_is_recorded_once_and_is_no_failure_of_what_only_it_ends(
+    query: bytes, status: int
+) -> None:
     app, spool = _audited()
     sent: list[Message] = []
 
@@ -146,9 +149,9 @@ async def test_a_client_that_leaves_is_recorded_once_as_499() -> None:
             await asyncio.sleep(0.001)
         return {"type": "http.disconnect"}
 
-    await app(_scope("/endless"), leaving, _collect(sent))
+    await app({**_scope("/endless"), "query_string": query}, leaving, _collect(sent))
     [(event, _, user_id)] = spool.records
-    assert (event["status"], user_id) == (499, UUID(int=7))
+    assert (event["status"], user_id) == (status, UUID(int=7))
 
 
 async def test_the_record_is_written_before_the_last_byte_is_passed_on() -> None:

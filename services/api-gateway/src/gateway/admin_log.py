@@ -3,13 +3,14 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
 from common.errors import NotFound
 from gateway.answers import CURSOR_HEADER, Cursor, Limit, Text, one, page, public
 from gateway.api_keys import Caller, caller_with
+from gateway.audit_trail import trail_of
 from gateway.csv_cells import csv_of
 from gateway.log_tail import LogTail, follow
 from gateway.request_log import LogEntry, LogFilter, read_entry, read_log, time_of
@@ -88,9 +89,14 @@ async def logs(
 
 @router.get("/logs/tail", response_class=StreamingResponse, responses={200: {"content": {_EVENTS: {}}}})
 async def tail(
-    _: Reader, gateway: Running, wanted: Wanted, last_event_id: Annotated[UUID | None, Header()] = None
+    request: Request,
+    _: Reader,
+    gateway: Running,
+    wanted: Wanted,
+    last_event_id: Annotated[UUID | None, Header()] = None,
 ) -> Response:
     """Requests as they get into the log, as server-sent events. With Last-Event-ID, from that request on."""
+    trail_of(request).followed = True
     since = wanted.since or (time_of(last_event_id) if last_event_id else None) or gateway.clock.now()
     following = LogTail(gateway.postgres, wanted, since)
     # A proxy that gathers what it passes on would make it anything but live.

@@ -40,6 +40,9 @@ class Trail:
     hold: UUID | None = None
     settlement: Captured | Released | None = None
     client_left: bool = False
+    # Events that go on until their reader leaves: that is no failure, and what counts is how long they took to begin.
+    followed: bool = False
+    began: float = 0.0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # added to the answer, whatever it is
     leave: Callable[[], None] | None = None  # called once at the end
     status: int = 0
@@ -79,11 +82,10 @@ class AuditTrail:
 
         async def passing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                trail.status = message["status"]
+                trail.status, trail.began = message["status"], time.perf_counter()
                 message["headers"] = [*message.get("headers", ()), *trail.headers]
             elif not message.get("more_body", False):
-                left = trail.client_left or _has_left(send)
-                self._write(trail, scope, started, CLIENT_LEFT if left else trail.status)
+                self._write(trail, scope, started, _ended(trail, send, trail.status))
             await send(message)
 
         try:
@@ -95,15 +97,14 @@ class AuditTrail:
                 raise
         finally:
             if not trail.written:
-                left = trail.client_left or _has_left(send)
-                self._write(trail, scope, started, CLIENT_LEFT if left else 500)
+                self._write(trail, scope, started, _ended(trail, send, 500))
 
     def _write(self, trail: Trail, scope: Scope, started: float, status: int) -> None:
         trail.written = True
         trail.status = status
         if trail.leave is not None:
             trail.leave()
-        seconds = time.perf_counter() - started
+        seconds = (trail.began if trail.followed and trail.began else time.perf_counter()) - started
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         _requests.labels(route, method, str(status)).inc()
@@ -111,6 +112,12 @@ class AuditTrail:
         settlement = _settlement(trail, status)
         event = _event(trail, scope, settlement, occurred_at=self._clock.now(), ms=seconds * 1000)
         self._spool.append(event, settlement, trail.caller.user_id if trail.caller else None)
+
+
+def _ended(trail: Trail, send: Send, otherwise: int) -> int:
+    if not (trail.client_left or _has_left(send)):
+        return otherwise
+    return trail.status if trail.followed and trail.began else CLIENT_LEFT
 
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

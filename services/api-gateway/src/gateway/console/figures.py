@@ -16,6 +16,10 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
+def credits(value: float | None) -> str:  # noqa: A001 - the filter's name on a page
+    return f"{count(value)} credit{'' if value == 1 else 's'}"
+
+
 def short(value: float | None) -> str:
     """For the axis of a chart: 1234567 → 1.2 M."""
     if value is None:
@@ -71,7 +75,10 @@ def moment(value: Any) -> str:
 
 def ago(value: Any, now: datetime) -> str:
     at = as_time(value)
-    return "never" if at is None else f"{seconds(max(0.0, (now - at).total_seconds()))} ago"
+    if at is None:
+        return "never"
+    number, unit, *_ = seconds(max(0.0, (now - at).total_seconds())).split()
+    return f"{number} {unit} ago"
 
 
 def as_time(value: Any) -> datetime | None:

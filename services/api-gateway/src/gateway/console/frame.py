@@ -42,7 +42,8 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {
-    name: getattr(figures, name) for name in ("count", "percent", "millis", "size", "seconds", "moment", "ago")
+    name: getattr(figures, name)
+    for name in ("count", "credits", "percent", "millis", "size", "seconds", "moment", "ago")
 }
 _templates.globals |= {"static": address_of, "bars": bars, "home": HOME, "sections": _SECTIONS}
 

@@ -28,8 +28,12 @@ async def overview(page: Shown) -> Response:
     )
     low = [user for user in poorest.document if user["credits"] < _LOW_CREDITS] if poorest.ok else []
     # Looking at the console is in the log too; here it would hide everybody else.
-    others = [one for one in recent.document if not one["endpoint"].startswith(HOME)] if recent.ok else []
+    others = [one for one in recent.document if not _is_looking(one["endpoint"])] if recent.ok else []
     return page.show("overview.html", stats=stats, poorest=poorest, low=low, recent=recent, others=others[:_RECENT])
+
+
+def _is_looking(endpoint: str) -> bool:
+    return endpoint.startswith(HOME) or endpoint.endswith("/tail")
 
 
 @router.get(HOME + "/users")

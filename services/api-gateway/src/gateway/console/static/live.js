@@ -23,7 +23,7 @@ function follow() {
 
 function show(entry) {
   // Looking at the console is a request too; on the overview it would hide everybody else's.
-  if ("withoutConsole" in place.dataset && entry.endpoint.startsWith(home)) return;
+  if ("withoutConsole" in place.dataset && (entry.endpoint.startsWith(home) || entry.endpoint.endsWith("/tail"))) return;
   const rows = place.querySelector("tbody");
   const row = rows.insertRow(0);
   row.className = "new";

@@ -159,7 +159,7 @@ function table(rows) {
   const names = Object.keys(rows[0]);
   const shown = document.createElement("table");
   const head = shown.createTHead().insertRow();
-  for (const name of names) head.append(Object.assign(document.createElement("th"), { textContent: name }));
+  for (const name of names) head.append(Object.assign(document.createElement("th"), { textContent: name, className: typeof rows[0][name] === "number" ? "n" : "" }));
   const bodyRows = shown.createTBody();
   for (const row of rows) {
     const line = bodyRows.insertRow();
