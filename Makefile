@@ -57,6 +57,10 @@ docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m devstack.metrics_page docs/metrics.md
 	$(BIN)/python -m devstack.rules_manifest > deploy/k8s/components/monitoring/rules.yaml
 
+docs-command-line: setup  ## record docs/command-line.md again, from really running every command
+	$(BIN)/python -m devstack.command_line_page > docs/command-line.md.new
+	mv docs/command-line.md.new docs/command-line.md
+
 format: setup  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

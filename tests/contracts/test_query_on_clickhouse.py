@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -11,18 +10,13 @@ import pytest
 import pytest_asyncio
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
-from common.clickhouse import open_clickhouse
 from common.datasets import Dataset, Datasets
 from common.errors import QueryTimeout, QueryTooExpensive
 from common.ids import new_id
-from devstack import clickhouse
 from devstack.stack import Stack
-from gateway.query_plan import QueryPlan, plan_query
-from gateway.query_request import QueryRequest
-from gateway.warehouse import Page, Warehouse
 from ingest.table_schema import ensure_tables
-from support.gateway_parts import gateway_settings
 from support.polling import until
+from support.query_reader import Reader, open_as, open_reader
 
 KINDS = {
     "code": "string",
@@ -45,24 +39,6 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-class Reader:
-    """Plans and runs as the gateway does, on a table of every type."""
-
-    def __init__(self, datasets: Datasets, warehouse: Warehouse) -> None:
-        self.datasets = datasets
-        self.warehouse = warehouse
-
-    def plan(self, **body: Any) -> QueryPlan:
-        body = {"dataset": "kinds", "sort": "code", "select": ["code"]} | body
-        return plan_query(QueryRequest.model_validate(body), self.datasets, timeout_s=20)
-
-    async def page(self, **body: Any) -> Page:
-        return await self.warehouse.fetch(self.plan(**body), new_id())
-
-    async def codes(self, **body: Any) -> str:
-        return "".join(row["code"] for row in orjson.loads((await self.page(**body)).data))
-
-
 def declared(**price: Any) -> Dataset:
     columns = {name: {"type": kind} for name, kind in KINDS.items()}
     document = {"name": "kinds", "identity": ["code"], "columns": columns, "extra": "drop"}
@@ -72,32 +48,22 @@ def declared(**price: Any) -> Dataset:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def ingest(servers: Stack) -> AsyncIterator[AsyncClient]:
     async with open_as(servers, "ingest") as client:
-        await client.command("DROP TABLE IF EXISTS kinds")
+        for table in ("kinds_fill", "kinds", "kinds_history"):
+            await client.command(f"DROP TABLE IF EXISTS {table}")
         await ensure_tables(client, declared())
         lines = b"\n".join(
             orjson.dumps(row | {"upload_id": "u", "row_no": no, "version": 1}) for no, row in enumerate(ROWS)
         )
         settings = {"insert_deduplication_token": str(new_id()), "input_format_json_read_numbers_as_strings": 1}
-        await client.raw_insert("kinds", insert_block=lines, fmt="JSONEachRow", settings=settings)
+        await client.raw_insert("kinds_history", insert_block=lines, fmt="JSONEachRow", settings=settings)
         yield client
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def reader(servers: Stack, ingest: AsyncClient) -> AsyncIterator[Reader]:
     assert ingest
-    async with open_as(servers, "gateway") as client:
-
-        async def connected() -> AsyncClient:
-            return client
-
-        yield Reader(Datasets({"kinds": declared()}), Warehouse(connected, timeout_s=20))
-
-
-def open_as(servers: Stack, user: str) -> AbstractAsyncContextManager[AsyncClient]:
-    environment = clickhouse.environment(servers.site, user)
-    return open_clickhouse(
-        gateway_settings(servers.folder, **{name.lower(): environment[name] for name in environment})
-    )
+    async with open_reader(servers, declared()) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(
@@ -198,7 +164,7 @@ HOSTILE = [
 async def test_text_is_only_text(reader: Reader, ingest: AsyncClient, text: str) -> None:
     row = {"code": f"h{text}h", "title": f"x{text}y", "upload_id": "u", "row_no": 9, "version": 1}
     settings = {"insert_deduplication_token": str(new_id())}
-    await ingest.raw_insert("kinds", insert_block=orjson.dumps(row), fmt="JSONEachRow", settings=settings)
+    await ingest.raw_insert("kinds_history", insert_block=orjson.dumps(row), fmt="JSONEachRow", settings=settings)
     for filters in (
         {"code": f"h{text}h"},
         {"code": [f"h{text}h"]},
@@ -221,7 +187,7 @@ async def test_a_result_beyond_what_was_paid_for_is_refused_whole(reader: Reader
 
 async def test_a_price_by_rows_read_counts_them_and_limits_them(reader: Reader, ingest: AsyncClient) -> None:
     await ingest.command(
-        "INSERT INTO kinds (code, upload_id, row_no, version) "
+        "INSERT INTO kinds_history (code, upload_id, row_no, version) "
         "SELECT concat('n', toString(number)), 'n', number, 1 FROM numbers(100000)"
     )
     paid = Reader(

@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -15,9 +16,11 @@ from common.ids import new_id
 from common.topics import AUDIT_REQUESTS
 from devstack.process import StackError
 from devstack.stack import Stack
+from support.accounts import Account
 from support.audit_events import finished
 from support.audit_log import all_logged_once, dead_letters, nothing_is_committed_that_is_not_written, values_of
 from support.polling import until
+from support.proxied import Proxied
 from support.stack import further_copy, without
 
 # The check after each test needs it, and a fixture cannot be asked for in time by another one.
@@ -102,6 +105,27 @@ async def test_poison_is_one_dead_letter_each_and_the_next_is_logged(stack: Stac
         assert headers["topic"] == AUDIT_REQUESTS.name
         assert "occurred_at" in headers["reason"] or headers["reason"].startswith("not a RequestFinished")
         assert mark not in headers["reason"]
+
+
+async def test_a_client_that_leaves_in_mid_query_is_in_the_log_once_as_499_and_pays_nothing(
+    admin: httpx.AsyncClient, account: Account, proxied: Proxied
+) -> None:
+    """12, for the log. What a stream has sent by then is charged: tests of streams say so."""
+    proxied.clickhouse.black_hole()
+    async with account.client(proxied.gateway, timeout_s=2) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post("/v1/query", json={"limit": 1, "filters": {"email": f"{new_id().hex}@example.com"}})
+    asked = {"user_id": str(account.user_id), "endpoint": "/v1/query"}
+
+    async def logged() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = (await admin.get("/v1/admin/logs", params=asked)).json()
+        return rows
+
+    [entry] = await until("the request that nobody waited for", logged, deadline_s=60)
+    assert (entry["status"], entry["credits_used"]) == (499, 0)
+    proxied.heal()
+    await account.settled_at(10)
+    assert len(await logged()) == 1
 
 
 @pytest.mark.long

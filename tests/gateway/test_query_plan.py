@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from common.datasets import Dataset, Datasets, PriceList
 from common.errors import InvalidRequest, QueryTooExpensive
-from gateway.query_plan import QueryPlan, plan_query
+from gateway.query_formats import FORMS
+from gateway.query_order import Position
+from gateway.query_plan import QueryPlan, Terms, plan_query
 from gateway.query_request import QueryRequest
 
 COLUMNS = {
@@ -24,6 +26,8 @@ COLUMNS = {
     "born": {"type": "date"},
     "record_ts": {"type": "timestamp"},
     "tags": {"type": "json"},
+    "size": {"type": "enum", "values": ["small", "large"]},
+    "marks": {"type": "list(integer)"},
 }
 PLACEHOLDER = re.compile(r"\{(\w+):[^}]*\}")
 
@@ -42,9 +46,9 @@ def datasets(**price: Any) -> Datasets:
     return Datasets({"people": people, "flights": flights})
 
 
-def plan(price: Mapping[str, Any] | None = None, /, **body: Any) -> QueryPlan:
+def plan(price: Mapping[str, Any] | None = None, /, terms: Terms | None = None, **body: Any) -> QueryPlan:
     ask = QueryRequest.model_validate(body)
-    return plan_query(ask, datasets(**(price or {})), timeout_s=30)
+    return plan_query(ask, datasets(**(price or {})), terms)
 
 
 def faults(**body: Any) -> dict[str, str]:
@@ -60,6 +64,7 @@ def where(planned: QueryPlan) -> str:
 def test_without_a_selection_every_declared_column_and_the_time_of_loading_are_answered() -> None:
     planned = plan()
     assert planned.columns == (*COLUMNS, "ingest_ts")
+    assert planned.places
     assert planned.sql.endswith("FROM people FINAL ORDER BY dedupe_key LIMIT {limit:UInt64} OFFSET {offset:UInt64}")
     assert planned.count_sql == "SELECT count() FROM people FINAL"
     assert planned.parameters == {"limit": 100, "offset": 0}
@@ -114,17 +119,19 @@ def test_absence_is_asked_for_with_is_null() -> None:
 
 def test_equality_on_the_first_identity_finds_its_row_through_the_key() -> None:
     planned = plan(filters={"email": " A@B.Com"})
-    assert (
-        where(planned) == "dedupe_key = sipHash128('people', 'email', toString({p0:String})) AND `email` = {p0:String}"
+    assert planned.sql.endswith(
+        "FROM (SELECT * FROM people WHERE dedupe_key = sipHash128('people', 'email', toString({p0:String})) "
+        "ORDER BY dedupe_key DESC, version DESC LIMIT 1 BY dedupe_key) WHERE `email` = {p0:String} "
+        "ORDER BY dedupe_key LIMIT {limit:UInt64} OFFSET {offset:UInt64}"
     )
     assert planned.parameters["p0"] == "a@b.com"
-    assert planned.one_row_at_most
+    assert (planned.one_row_at_most, planned.scans, planned.places) == (True, False, False)
 
 
 def test_an_identity_of_several_columns_needs_all_of_them() -> None:
     assert not plan(dataset="flights", filters={"carrier": "UA"}).one_row_at_most
     planned = plan(dataset="flights", filters={"flight": 15, "carrier": "UA"})
-    assert "sipHash128('flights', 'carrier+flight', toString({p1:String}), toString({p0:Int64}))" in where(planned)
+    assert "sipHash128('flights', 'carrier+flight', toString({p1:String}), toString({p0:Int64}))" in planned.sql
 
 
 @pytest.mark.parametrize(
@@ -272,12 +279,23 @@ JSON = st.recursive(
 )
 NAMES = st.sampled_from([*COLUMNS, "ingest_ts", "upload_id", "row_no", "extra", "dedupe_key"]) | st.text()
 OPERATORS = st.sampled_from(["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "prefix", "contains", "is_null"])
+FUNCTIONS = st.sampled_from(["count", "sum", "uniq", "min", "quantile", "day", "week", "file", "x"])
+CALLS = st.builds("{}({})".format, FUNCTIONS, NAMES | st.just("") | st.just("age, 0.5")) | st.text()
 BODIES = st.fixed_dictionaries(
     {},
     optional={
         "filters": st.dictionaries(NAMES, JSON | st.dictionaries(OPERATORS, JSON, max_size=3), max_size=5),
         "range": st.dictionaries(NAMES, st.fixed_dictionaries({}, optional={"from": JSON, "to": JSON}), max_size=3),
-        "fuzzy": st.dictionaries(NAMES, st.fixed_dictionaries({"query": st.text(min_size=1)}), max_size=3),
+        "fuzzy": st.dictionaries(
+            NAMES,
+            st.fixed_dictionaries({"query": st.text(min_size=1)}, optional={"threshold": st.floats(0, 1)}),
+            max_size=3,
+        ),
+        "aggregate": st.fixed_dictionaries(
+            {"metrics": st.dictionaries(st.text(max_size=9) | st.just("n"), CALLS, min_size=1, max_size=3)},
+            optional={"group_by": st.lists(NAMES | CALLS, max_size=3)},
+        ),
+        "format": st.sampled_from(["json", "ndjson", "csv", "parquet", "arrow"]),
         "select": st.lists(NAMES, min_size=1, max_size=5),
         "sort": NAMES | st.lists(NAMES | NAMES.map("{} DESC".format), max_size=4),
     },
@@ -285,18 +303,18 @@ BODIES = st.fixed_dictionaries(
 
 
 @settings(deadline=None, max_examples=300)
-@given(body=BODIES)
-def test_no_body_makes_the_planner_fail_or_puts_a_text_of_it_into_sql(body: dict[str, Any]) -> None:
+@given(body=BODIES, pii=st.booleans())
+def test_no_body_makes_the_planner_fail_or_puts_a_text_of_it_into_sql(body: dict[str, Any], pii: bool) -> None:  # noqa: FBT001
     ask = QueryRequest.model_validate(body)
     try:
-        planned = plan_query(ask, datasets(), timeout_s=30)
+        planned = plan_query(ask, datasets(), Terms(pii=pii, form=FORMS[body.get("format", "json")]))
     except InvalidRequest:
         return
     for sql in (planned.sql, planned.count_sql or ""):
         assert set(PLACEHOLDER.findall(sql)) <= planned.parameters.keys()
         skeleton = PLACEHOLDER.sub("?", sql).replace("`", "")
-        assert re.fullmatch(r"[A-Za-z0-9_ ,.()=<>!?+']*", skeleton)
-        assert set(re.findall(r"'([^']*)'", skeleton)) <= {"people", "email"}
+        assert re.fullmatch(r"[A-Za-z0-9_ ,.()=<>!?+/*@'\[\]-]*", skeleton)
+        assert set(re.findall(r"'([^']*)'", skeleton)) <= {"people", "email", "UTC", "***", "*", "=", "+", "-", "@"}
 
 
 @settings(deadline=None)
@@ -310,3 +328,159 @@ def test_a_text_reaches_the_query_as_a_bound_value_only(text: str) -> None:
 
 def test_the_price_list_travels_with_the_plan() -> None:
     assert plan().price_list == PriceList(per_query=1)
+
+
+def test_similarity_is_asked_of_short_and_long_texts_in_their_own_way() -> None:
+    planned = plan(fuzzy={"city": {"query": " DELLHI ", "threshold": 0.75}})
+    assert "editDistanceUTF8" in where(planned)
+    assert "ngramSearchUTF8(lowerUTF8(`city`), {p0:String})" in where(planned)
+    assert where(planned).endswith(">= {p1:Float64}")
+    assert (planned.parameters["p0"], planned.parameters["p1"]) == ("dellhi", "0.75")
+    assert "at least 3" in faults(fuzzy={"city": {"query": " de ", "threshold": 0.5}})["fuzzy.city.query"]
+
+
+def test_elements_of_a_list_are_values_of_its_type() -> None:
+    planned = plan(filters={"marks": {"contains": 5, "is_null": False}})
+    assert where(planned) == "has(`marks`, {p0:Int64}) AND notEmpty(`marks`)"
+    assert "filters.marks.contains" in faults(filters={"marks": {"contains": "5"}})
+    assert "filters.marks.eq" in faults(filters={"marks": {"eq": 5}})
+
+
+def test_an_enum_is_one_of_its_values() -> None:
+    assert plan(filters={"size": "small"}).parameters["p0"] == "small"
+    assert "values the dataset declares" in faults(filters={"size": "huge"})["filters.size"]
+
+
+def test_groups_and_metrics_have_aliases_of_ours_inside_and_the_callers_names_outside() -> None:
+    planned = plan(
+        filters={"age": {"gt": 3}},
+        aggregate={
+            "group_by": ["country", "day(record_ts)", {"column": "born", "bucket": "year", "as": "y"}],
+            "metrics": {"age": "count()", "mid": "quantile(score, 0.95)", "who": "uniq(email)"},
+        },
+        sort="mid DESC",
+    )
+    assert planned.columns == ("country", "record_ts_day", "y", "age", "mid", "who")
+    assert planned.sql == (
+        "SELECT __g0 AS `country`, __g1 AS `record_ts_day`, __g2 AS `y`, __m0 AS `age`, __m1 AS `mid`, __m2 AS `who` "
+        "FROM (SELECT `country` AS __g0, toDate32(`record_ts`) AS __g1, makeDate32(toYear(`born`), 1, 1) AS __g2, "
+        "count() AS __m0, quantile(0.950000)(`score`) AS __m1, uniqExact(`email`) AS __m2 "
+        "FROM people FINAL WHERE `age` > {p0:Int64} GROUP BY __g0, __g1, __g2) "
+        "ORDER BY __m1 DESC NULLS LAST, __g0, __g1, __g2 LIMIT {limit:UInt64} OFFSET {offset:UInt64}"
+    )
+    assert planned.count_sql is not None
+    assert planned.count_sql.startswith("SELECT count() FROM (SELECT")
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "path"),
+    [
+        ({"metrics": {"n": "count(nope)"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "sum(city)"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "sum()"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "quantile(age)"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "quantile(age, 1.5)"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "quantile(age, .)"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "sum(age, 0.5)"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "file('/etc/passwd')"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n": "count() FROM x"}}, "aggregate.metrics.n"),
+        ({"metrics": {"n`; DROP": "count()"}}, "aggregate.metrics.n`; DROP"),
+        ({"metrics": {"n": "count()"}, "group_by": ["nope"]}, "aggregate.group_by.0"),
+        ({"metrics": {"n": "count()"}, "group_by": ["tags"]}, "aggregate.group_by.0"),
+        ({"metrics": {"n": "count()"}, "group_by": ["day(city)"]}, "aggregate.group_by.0"),
+        ({"metrics": {"n": "count()"}, "group_by": ["hour(born)"]}, "aggregate.group_by.0"),
+        ({"metrics": {"n": "count()"}, "group_by": ["decade(born)"]}, "aggregate.group_by.0"),
+        ({"metrics": {"city": "count()"}, "group_by": ["city"]}, "aggregate"),
+    ],
+)
+def test_what_cannot_be_aggregated_is_refused_with_its_path(aggregate: dict[str, Any], path: str) -> None:
+    assert path in faults(aggregate=aggregate)
+
+
+def test_an_aggregation_is_sorted_by_what_it_answers_and_selects_nothing_else() -> None:
+    metrics = {"metrics": {"n": "count()"}, "group_by": ["city"]}
+    assert set(faults(aggregate=metrics, sort="age", select=["age"])) == {"sort", "select"}
+
+
+def test_an_aggregation_has_a_price_of_its_own() -> None:
+    prices = {"per_query": 1, "aggregate": 3, "per_query_max": 5}
+    assert plan(prices, aggregate={"metrics": {"n": "count()"}}).price_cap == 3000
+
+
+def test_the_next_page_begins_behind_the_last_row_of_the_one_before() -> None:
+    position = Position("2026-01-01 00:00:00.000000", ("5", None), "00" * 16, total=9)
+    planned = plan(terms=Terms(position=position), sort=["age DESC", "city"], cursor="x")
+    assert planned.sql.partition(" LIMIT 1 BY dedupe_key) WHERE ")[2].partition(" ORDER BY ")[0] == (
+        "((ifNull(`age` < {p2:Int64}, true)) OR "
+        "(`age` = {p2:Int64} AND isNull(`city`) AND dedupe_key > toFixedString(unhex({p1:String}), 16)))"
+    )
+    assert "FROM (SELECT * FROM people_history WHERE ingest_ts <= {p0:DateTime64(6, 'UTC')} ORDER BY" in planned.sql
+    assert planned.count_sql is None
+    alone = plan(terms=Terms(position=Position("2026-01-01 00:00:00", (), "ff" * 16)), cursor="x", limit=10)
+    assert "dedupe_key > toFixedString(unhex({p1:String}), 16)" in alone.sql
+    assert (alone.parameters["p2"], alone.parameters["p3"], alone.short) == (20, 10, True)
+    assert alone.count_sql is not None
+    assert "unhex" not in alone.count_sql
+
+
+def test_cursors_go_with_pages_of_rows_only() -> None:
+    assert set(faults(cursor="x", offset=5, aggregate={"metrics": {"n": "count()"}})) == {"cursor", "offset"}
+    with pytest.raises(InvalidRequest):
+        plan(terms=Terms(form=FORMS["csv"]), cursor="x")
+
+
+def test_each_form_has_limits_of_its_own() -> None:
+    assert "limit" in faults(limit=1001)
+    streamed = plan(terms=Terms(form=FORMS["parquet"], stream_timeout_s=120), limit=1_000_000)
+    assert (streamed.limit, streamed.settings["max_execution_time"], streamed.count_sql) == (1_000_000, 120, None)
+    assert (plan(terms=Terms(form=FORMS["csv"])).limit, plan().limit) == (1_000_000, 100)
+    assert plan(terms=Terms(form=FORMS["csv"]), count="exact").count_sql is not None
+
+
+def test_free_text_in_csv_cells_cannot_begin_a_formula() -> None:
+    planned = plan(terms=Terms(form=FORMS["csv"]), select=["city", "phone", "age"])
+    assert planned.sql.startswith("SELECT if(has(['=', '+', '-', '@', char(9), char(10), char(13)], ")
+    assert planned.sql.count("concat(char(39)") == 1
+    assert "AS `city`, `phone`, `age` FROM (SELECT `city`, `phone`, `age` FROM people FINAL" in planned.sql
+    assert "char(39)" not in plan(terms=Terms(form=FORMS["csv"]), csv_raw=True).sql
+    assert "char(39)" not in plan(terms=Terms(form=FORMS["ndjson"])).sql
+
+
+def test_a_ceiling_of_reading_is_a_limit_whatever_the_price() -> None:
+    assert plan(terms=Terms(rows_read_max=10)).settings["max_rows_to_read"] == 10
+
+
+def test_a_quote_brings_its_own_prices_and_ceiling() -> None:
+    promised = Terms(prices=PriceList.model_validate({"per_query": 0.5, "per_query_max": 0.9}), ceiling=700)
+    planned = plan({"per_query": 9, "per_query_max": 9}, terms=promised)
+    assert (planned.price_cap, planned.price(rows=1, rows_read=0)) == (500, 500)
+
+
+def test_another_identity_is_found_through_the_history_and_judged_by_the_newest_version() -> None:
+    planned = plan(filters={"phone": ["+14155550100"], "age": 5, "city": "Delhi"})
+    assert planned.sql.partition(" FROM ")[2] == (
+        "(SELECT * FROM people WHERE dedupe_key IN "
+        "(SELECT dedupe_key FROM people_history WHERE `phone` IN {p0:Array(String)}) "
+        "ORDER BY dedupe_key DESC, version DESC LIMIT 1 BY dedupe_key) "
+        "WHERE `phone` IN {p0:Array(String)} AND `age` = {p1:Int64} AND `city` = {p2:String} "
+        "ORDER BY dedupe_key LIMIT {limit:UInt64} OFFSET {offset:UInt64}"
+    )
+    assert (planned.scans, planned.one_row_at_most) == (False, False)
+    assert plan(filters={"phone": {"ne": "+14155550100"}}).scans
+
+
+def test_part_of_an_identity_finds_too_much_to_be_looked_up() -> None:
+    assert "FROM flights FINAL WHERE" in plan(dataset="flights", filters={"carrier": "UA"}).sql
+    whole = plan(dataset="flights", filters={"carrier": "UA", "flight": [1, 2]})
+    assert "SELECT dedupe_key FROM flights_history WHERE `carrier` = {p0:String} AND `flight` IN" in whole.sql
+
+
+@pytest.mark.parametrize("filters", [{}, {"email": "a@b.com"}, {"phone": "+14155550100"}, {"age": 5}])
+def test_while_an_upload_is_undone_the_history_is_read_without_it(filters: dict[str, Any]) -> None:
+    planned = plan(terms=Terms(excluded=("one", "two")), filters=filters)
+    inside = planned.sql.partition("LIMIT 1 BY")[0]
+    assert "SELECT * FROM people_history WHERE" in inside
+    assert "upload_id NOT IN {p" in inside
+    assert ["one", "two"] in planned.parameters.values()
+    assert planned.count_sql is not None
+    assert "upload_id NOT IN" in planned.count_sql

@@ -8,7 +8,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from common.datasets import Dataset, Datasets
 from common.errors import QueryTimeout, QueryTooExpensive, Unavailable
-from gateway.query_plan import QueryPlan, plan_query
+from gateway.query_plan import QueryPlan, Terms, plan_query
 from gateway.query_request import QueryRequest
 from gateway.warehouse import Warehouse, WarehouseFault
 from support.polling import eventually
@@ -19,7 +19,7 @@ QUERY_ID = UUID(int=7)
 def plan(price: dict[str, Any] | None = None, /, **body: Any) -> QueryPlan:
     declared = {"name": "people", "identity": ["email"], "columns": {"email": {"type": "string"}}}
     dataset = Dataset.model_validate(declared | ({"price": price} if price else {}))
-    return plan_query(QueryRequest.model_validate(body), Datasets({"people": dataset}), timeout_s=5)
+    return plan_query(QueryRequest.model_validate(body), Datasets({"people": dataset}), Terms(timeout_s=5))
 
 
 class Client:
@@ -45,7 +45,8 @@ class Client:
 
 
 def rows(count: int) -> bytes:
-    return b"".join(b'{"email":"%d"}\n' % number for number in range(count))
+    """Each with its place, as a scan answers them."""
+    return b"".join(b'{"email":"%d","__place":["now","%d"]}\n' % (number, number) for number in range(count))
 
 
 def answering(raw: bytes) -> Callable[[], Awaitable[bytes]]:
@@ -139,18 +140,32 @@ async def test_leaving_stops_both_queries() -> None:
     assert client.cancelled == 1
 
 
+async def test_places_are_taken_off_and_the_last_one_is_kept() -> None:
+    # A value that looks like the place.
+    raw = b'{"email":",\\"__place\\":","__place":["now","1"]}\n{"email":"b","__place":["now",null,"2"]}\n'
+    page = await warehouse(Client(answering(raw))).fetch(plan(limit=10), QUERY_ID)
+    assert page.data == b'[{"email":",\\"__place\\":"},{"email":"b"}]'
+    assert page.place == b'["now",null,"2"]'
+
+
 async def test_a_price_by_rows_read_is_told_how_many_there_were() -> None:
-    # As the JSON format writes it, with a value that looks like what follows the data.
     raw = (
-        b'{\n\t"meta":\n\t[\n\t\t{"name": "email"}\n\t],\n\n'
-        b'\t"data":\n\t[\n\t\t{\n\t\t\t"email": "\\"rows\\":"\n\t\t}\n\t],\n\n'
-        b'\t"rows": 1,\n\n\t"statistics":\n\t{\n\t\t"elapsed": 0.1,\n\t\t"rows_read": 8192\n\t}\n}\n'
+        b'{"meta":[{"name":"email","type":"String"}]}\n'
+        b'{"row":{"email":"{\\"progress\\":","__place":["now","1"]}}\n'
+        b'{"progress":{"read_rows":"100","read_bytes":"1"}}\n'
+        b'{"progress":{"read_rows":"8192","read_bytes":"8"}}\n'
+        b'{"rows_before_limit_at_least":1}\n'
     )
     client = Client(answering(raw))
     page = await warehouse(client).fetch(plan({"per_million_rows_read": 1}, count="none"), QUERY_ID)
-    assert (page.rows, page.rows_read, client.asked) == (1, 8192, ["page JSON"])
-    assert page.data.startswith(b"[")
-    assert page.data.endswith(b"]")
+    assert (page.rows, page.rows_read, client.asked) == (1, 8192, ["page JSONEachRowWithProgress"])
+    assert page.data == b'[{"email":"{\\"progress\\":"}]'
+
+
+async def test_a_fault_that_is_told_between_the_lines_is_a_fault() -> None:
+    raw = b'{"row":{"email":"a"}}\n{"exception":"Code: 158. DB::Exception: Limit for rows exceeded"}\n'
+    with pytest.raises(QueryTooExpensive):
+        await warehouse(Client(answering(raw))).fetch(plan({"per_million_rows_read": 1}, count="none"), QUERY_ID)
 
 
 async def test_limits_and_the_query_id_travel_with_the_query() -> None:

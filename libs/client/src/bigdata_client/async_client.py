@@ -19,7 +19,7 @@ from bigdata_client.datasets import Dataset
 from bigdata_client.errors import ApiError, BrokenAnswer, Unreachable
 from bigdata_client.event_stream import EventLines
 from bigdata_client.queries import QueryFields, QueryResult, Quote, Receipt, Streamed
-from bigdata_client.uploads import OnProgress, Outgoing, RejectFormat, Source, Upload
+from bigdata_client.uploads import OnProgress, Outgoing, RejectFormat, Replay, Source, Upload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,13 +216,31 @@ class AsyncClient(AsyncHttp):
         """The rows that were not loaded: line, column, reason and the row as it came."""
         return await self._send(uploads.rejects(upload_id, format))
 
-    async def replay(self, upload_id: str, *, dry_run: bool = False) -> dict[str, Any]:
-        """Load quarantined rows again by the declaration of today; a dry run says how many would pass."""
-        return await self._send(uploads.replay(upload_id, dry_run=dry_run))
+    async def replay(self, upload_id: str, *, dry_run: bool = False, deadline_s: float = 600) -> Replay:
+        """Load rejected rows again by the declaration of today; a dry run says how many would pass.
 
-    async def undo_upload(self, upload_id: str) -> dict[str, Any]:
-        """Leave the dataset as if this upload had never been loaded."""
-        return await self._send(uploads.undo(upload_id))
+        Raises TimeoutError past the deadline: it is done nevertheless, later.
+        """
+        found = await self._send(uploads.replay(upload_id, dry_run=dry_run))
+        until = time.monotonic() + deadline_s
+        while not found.finished:
+            uploads.require_time(until, f"the replay of upload {upload_id}")
+            await self._sleep(wire.LOOK_MAX_S)
+            found = await self._send(uploads.replay_status(upload_id, found.replay_id))
+        return found
+
+    async def undo_upload(self, upload_id: str, *, wait: bool = False, deadline_s: float = 600) -> Upload:
+        """Leave the dataset as if this upload had never been loaded; answers when that is certain, or done.
+
+        Raises TimeoutError past the deadline: it is done nevertheless, later.
+        """
+        found = await self._send(uploads.undo(upload_id))
+        until = time.monotonic() + deadline_s
+        while wait and found.state != "undone":
+            uploads.require_time(until, f"the undo of upload {upload_id}")
+            await self._sleep(wire.LOOK_MAX_S)
+            found = await self.upload_status(upload_id)
+        return found
 
     # Admin
 

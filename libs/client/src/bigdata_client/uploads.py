@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast
 
-from bigdata_client.call import Call, Page, document, json_of, nothing, page
+from bigdata_client.call import Call, Page, document, nothing, page
 from bigdata_client.decoding import decode
 from bigdata_client.errors import UploadFailed
 
@@ -62,6 +63,30 @@ class Upload:
     @property
     def rejected(self) -> int:
         return self.rows.rejected or 0
+
+
+@dataclass(frozen=True)
+class Replayed:
+    total: int | None = None
+    passed: int | None = None
+    failed: int | None = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of trying rejected rows again; in state `waiting` nothing yet."""
+
+    replay_id: str
+    state: str
+    upload_id: str | None = None
+    dry_run: bool | None = None
+    rows: Replayed = Replayed()
+    reasons: dict[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.state != "waiting"
 
 
 OnProgress = Callable[[Upload], None]
@@ -122,14 +147,18 @@ def rejects(upload_id: str, form: RejectFormat) -> Call[str]:
     return Call("GET", f"/v1/uploads/{upload_id}/rejects", lambda answer: answer.text, params={"format": form})
 
 
-def replay(upload_id: str, *, dry_run: bool) -> Call[dict[str, Any]]:
+def replay(upload_id: str, *, dry_run: bool) -> Call[Replay]:
     path = f"/v1/uploads/{upload_id}/replay"
     # A dry run changes nothing; of two real ones, the second finds nothing left to load.
-    return Call("POST", path, json_of, json={"dry_run": dry_run})
+    return Call("POST", path, document(Replay), json={"dry_run": dry_run})
 
 
-def undo(upload_id: str) -> Call[dict[str, Any]]:
-    return Call("DELETE", f"/v1/uploads/{upload_id}", lambda answer: json_of(answer) if answer.content else {})
+def replay_status(upload_id: str, replay_id: str) -> Call[Replay]:
+    return Call("GET", f"/v1/uploads/{upload_id}/replays/{replay_id}", document(Replay))
+
+
+def undo(upload_id: str) -> Call[Upload]:
+    return Call("DELETE", f"/v1/uploads/{upload_id}", document(Upload))
 
 
 @contextmanager
@@ -161,3 +190,9 @@ def ended(upload_id: str, last: Upload | None, deadline_s: float) -> Upload:
     if last.state == "failed":
         raise UploadFailed(last.error or f"upload {upload_id} failed")
     return last
+
+
+def require_time(until: float, what: str) -> None:
+    """Raises TimeoutError when the moment (of time.monotonic) has passed."""
+    if time.monotonic() > until:
+        raise TimeoutError(f"{what} has not ended yet; it goes on, look again later")

@@ -119,9 +119,10 @@ async def replay(
             else:
                 await _send(producer, letter, dataset)
                 sent += 1
-        if not only:
+        offsets = {place: offset for place, offset in end.items() if offset}
+        if not only and offsets:  # a commit of nothing is refused
             # After the broker has them all: a replay that dies begins again, and identity folds what comes twice.
-            await box.commit({place: offset for place, offset in end.items() if offset})
+            await box.commit(offsets)
     return Replayed(sent, kept)
 
 

@@ -8,6 +8,7 @@ MetricName = Literal[
     "bigdata_requests_total",
     "bigdata_request_seconds",
     "bigdata_rate_limit_decisions_total",
+    "bigdata_result_cache_total",
     "bigdata_spool_bytes",
     "bigdata_spool_dropped_total",
     "bigdata_spool_oldest_seconds",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -11,60 +9,47 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from common.datasets import Dataset, PriceList
 from common.errors import NotFound
-from common.postgres import Pool
+from common.ids import new_id
 from common.prices import credits as in_credits
 from gateway.api_keys import caller_with
-from gateway.published_views import published
 from gateway.query_columns import Field, fields_of
-from gateway.roles import ADMIN_READERS, Caller
-from gateway.wiring import Gateway, gateway_of
+from gateway.query_plan import Terms, plan_query
+from gateway.query_request import QueryRequest
+from gateway.query_versions import Freshness
+from gateway.roles import ADMIN_READERS, Caller, datasets_of
+from gateway.wiring import gateway_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 Asking = Annotated[Caller, Depends(caller_with("query", readers=ADMIN_READERS))]
 
-_FRESHNESS = "SELECT dataset, version, fresh_at FROM ingest.dataset_freshness"
-
-
-@dataclass(frozen=True)
-class Freshness:
-    version: int = 0
-    loaded_at: datetime | None = None
-
 
 @router.get("")
-async def get_datasets(request: Request, _caller: Asking) -> Response:
-    """Every dataset: columns, operators, price and when it was last loaded."""
+async def get_datasets(request: Request, caller: Asking) -> Response:
+    """Every dataset you may query: columns, operators, price and when it was last loaded."""
     gateway = gateway_of(request)
-    fresh = await _freshness(gateway.postgres)
-    return _json([_document(dataset, fresh.get(name, Freshness())) for name, dataset in gateway.datasets.items()])
+    fresh = await gateway.versions.all()
+    granted = datasets_of(caller, gateway.datasets)
+    return _json([_document(one, fresh.get(name, Freshness()), caller) for name, one in granted.items()])
 
 
 @router.get("/{name}")
-async def get_dataset(request: Request, _caller: Asking, name: str) -> Response:
+async def get_dataset(request: Request, caller: Asking, name: str) -> Response:
     """One dataset, with the number of rows that a query without filters would count."""
     gateway = gateway_of(request)
-    dataset = gateway.datasets.get(name)
-    if dataset is None:
+    granted = datasets_of(caller, gateway.datasets)
+    if name not in granted:
         raise NotFound
-    fresh = (await _freshness(gateway.postgres)).get(name, Freshness())
-    return _json(_document(dataset, fresh) | {"rows": await _rows(dataset, gateway)})
+    fresh = (await gateway.versions.all()).get(name, Freshness())
+    everything = plan_query(QueryRequest(dataset=name), granted, Terms(excluded=fresh.excluded))
+    rows = await gateway.warehouse.count_of(everything, new_id())
+    return _json(_document(granted[name], fresh, caller) | {"rows": rows})
 
 
-async def _rows(dataset: Dataset, gateway: Gateway) -> int:
-    return await gateway.warehouse.count(dataset.name)
-
-
-async def _freshness(postgres: Pool) -> dict[str, Freshness]:
-    async with published("The state of datasets"):
-        rows = await postgres.fetch(_FRESHNESS)
-    return {row["dataset"]: Freshness(row["version"], row["fresh_at"]) for row in rows}
-
-
-def _document(dataset: Dataset, fresh: Freshness) -> dict[str, Any]:
+def _document(dataset: Dataset, fresh: Freshness, caller: Caller) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "description": dataset.description,
-        "columns": [_column(field, dataset) for field in fields_of(dataset).values()],
+        "columns": [_column(field, dataset) for field in fields_of(dataset, pii="pii" in caller.scopes).values()],
         "identity": dataset.identity,
         "price": _price(dataset.price),
         "freshness": {"version": fresh.version, "loaded_at": fresh.loaded_at},
@@ -76,7 +61,8 @@ def _column(field: Field, dataset: Dataset) -> dict[str, Any]:
         "name": field.name,
         "type": field.column.type,
         "operators": field.operators,
-        "fuzzy": field.kind == "string",
+        "fuzzy": field.kind == "string" and not field.hidden,
+        "masked": field.hidden,
         "sortable": field.sortable,
         "normalised_as": field.column.normalise,
         "pii": field.column.pii,
@@ -91,6 +77,7 @@ def _price(price: PriceList) -> dict[str, Any]:
         "per_row": in_credits(price.per_row),
         "per_million_rows_read": in_credits(price.per_million_rows_read),
         "per_query_max": in_credits(price.per_query_max),
+        "aggregate": in_credits(price.per_query if price.aggregate is None else price.aggregate),
         "cached": price.cached,
     }
 

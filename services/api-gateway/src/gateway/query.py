@@ -4,89 +4,118 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
-from common.credit_operations import Outcome
-from common.errors import BadHeader, ClientError, IdempotencyMismatch, InsufficientCredits
+from common.errors import ClientError, Forbidden
 from common.faultpoints import faultpoint
 from common.ids import new_id
 from common.json_body import json_body
 from gateway.api_keys import caller_with
-from gateway.audit_trail import Trail, trail_of
+from gateway.audit_trail import trail_of
 from gateway.client_leaves import unless_client_leaves
 from gateway.query_answer import JSON, Run, captured, json_answer, released
-from gateway.query_plan import plan_query
-from gateway.query_repeat import IdempotencyKey, earlier_answer, idempotency_key
+from gateway.query_cursor import next_cursor, position_of
+from gateway.query_export import export
+from gateway.query_formats import FORMS, completed
+from gateway.query_hold import held
+from gateway.query_packing import packed_response
+from gateway.query_plan import QueryPlan, Terms, plan_query
+from gateway.query_repeat import earlier_answer, idempotency_key
 from gateway.query_request import QueryRequest
-from gateway.roles import Caller
+from gateway.query_versions import Freshness
+from gateway.query_wait import wait_for_upload
+from gateway.quotes import expiry, honoured, quoted
+from gateway.roles import Caller, datasets_of, may_query
 from gateway.settings import Settings
-from gateway.wiring import Gateway, gateway_of
+from gateway.wiring import gateway_of
 
 # From the end of a query to its capture: the spool sends within 100 ms, unless credits are away for a moment.
 _SETTLING_S = 30
-NO_DIGEST = "0" * 64
 router = APIRouter(tags=["query"])
+Asking = Annotated[Caller, Depends(caller_with("query"))]
+Asked = Annotated[QueryRequest, json_body(QueryRequest)]
+_CONTENT: dict[str, Any] = {form.media_type.partition(";")[0]: {} for form in FORMS.values()}
 
 
-@router.post("/v1/query", response_class=Response, responses={200: {"content": {JSON: {}}}})
-async def post_query(
-    request: Request,
-    caller: Annotated[Caller, Depends(caller_with("query"))],
-    ask: Annotated[QueryRequest, json_body(QueryRequest)],
-) -> Response:
+@router.post("/v1/query", response_class=Response, responses={200: {"content": _CONTENT}})
+async def post_query(request: Request, caller: Asking, ask: Asked) -> Response:
     """Rows of a dataset. Costs credits: held before, charged after, nothing when it fails."""
-    _refuse_what_is_not_here_yet(request)
-    return await run_query(ask, idempotency_key(request, ask), caller, request)
+    await wait_for_upload(request, caller, ask.wait_ms)
+    return await run_query(completed(ask, request.headers.get("accept", "")), caller, request)
 
 
-async def run_query(ask: QueryRequest, key: IdempotencyKey | None, caller: Caller, request: Request) -> Response:
+async def run_query(ask: QueryRequest, caller: Caller, request: Request) -> Response:
     gateway, trail = gateway_of(request), trail_of(request)
-    started, as_of = time.perf_counter(), gateway.clock.now()
-    plan = plan_query(ask, gateway.datasets, timeout_s=gateway.settings.query_timeout_s)
+    fresh = await gateway.versions.of(ask.dataset)
+    plan = planned(ask, caller, request, fresh)
     trail.dataset = plan.dataset
-    run = Run(new_id(), plan, caller, started, as_of)
-    hold = await _reserve(run, key, gateway, trail)
+    run = Run(new_id(), plan, caller, time.perf_counter(), gateway.clock.now())
+    key = idempotency_key(request, ask)
+    if plan.form.streamed:
+        return await export(run, key, request)
+    kept = await gateway.pages.kept(plan, fresh)
+    if kept is not None:
+        # What it costs is known, so no more is held.
+        run = run.answered_by(kept.page, kept.as_of)
+    hold = await held(run, key, run.plan.price_cap, _hold_s(gateway.settings), gateway, trail)
     if hold.hold_id != run.query_id:
-        return await earlier_answer(hold, caller, key, gateway.credits)
+        return await earlier_answer(hold, caller, key, gateway.credits, request)
     # Dying between here and the trail's record is safe: the hold expires and the caller has paid nothing.
     faultpoint("gateway.reserved")
     try:
-        page = await unless_client_leaves(request, gateway.warehouse.fetch(plan, run.query_id))
+        page = kept.page if kept else await unless_client_leaves(request, gateway.pages.fetch(run, fresh))
     except BaseException as exc:
         trail.settlement = released(run, exc.code if isinstance(exc, ClientError) else type(exc).__name__)
         raise
     faultpoint("gateway.queried")
-    used = plan.price(page.rows, page.rows_read)
-    body = json_answer(run, page, used_mc=used, left_mc=(hold.available_mc or 0) + plan.price_cap - used)
+    used = run.plan.price(page.rows, page.rows_read, cached=run.cached)
+    left = (hold.available_mc or 0) + run.plan.price_cap - used
+    body = json_answer(run, page, used_mc=used, left_mc=left, cursor=next_cursor(ask, plan, page, gateway.seals))
     trail.rows = page.rows
-    trail.settlement = captured(run, page, used_mc=used, kept=body if key else None)
+    trail.settlement = captured(run, page.rows, page.rows_read, used_mc=used, kept=body if key else None)
     faultpoint("gateway.captured")
-    return Response(body, media_type=JSON)
+    return packed_response(body, request)
 
 
-async def _reserve(run: Run, key: IdempotencyKey | None, gateway: Gateway, trail: Trail) -> Outcome:
-    """The charge that gates the query. The hold of another id belongs to an earlier request with the same key."""
-    trail.hold = run.query_id  # before asking: an outcome that never arrives may have opened it
-    user_id, cap, ttl_s = run.caller.user_id, run.plan.price_cap, _hold_s(gateway.settings)
-    # Without the header there is no key either: the hold's own id tells a retry, and costs the ledger a row less.
-    name, digest = (key.value, key.digest) if key else (None, NO_DIGEST)
-    try:
-        outcome = await gateway.credits.reserve(user_id, run.query_id, cap, ttl_s, name, digest)
-    except (InsufficientCredits, IdempotencyMismatch):
-        trail.hold = None
-        raise
-    if outcome.hold_id != run.query_id:
-        trail.hold = None
-    return outcome
+@router.post("/v1/query/quote", response_class=Response, responses={200: {"content": {JSON: {}}}})
+async def post_quote(request: Request, caller: Asking, ask: Asked) -> Response:
+    """What the same body would cost at /v1/query, which with the `quote_id` costs no more than `credits_max`. Free."""
+    gateway = gateway_of(request)
+    ask = completed(ask, request.headers.get("accept", ""))
+    plan = planned(ask, caller, request, await gateway.versions.of(ask.dataset))
+    trail_of(request).dataset = plan.dataset
+    rows_read = await unless_client_leaves(request, gateway.warehouse.estimate(plan))
+    until = expiry(gateway.clock.now(), gateway.settings.quote_ttl_s)
+    return Response(
+        orjson.dumps(quoted(ask, plan, caller, rows_read, until, gateway.seals), option=orjson.OPT_UTC_Z),
+        media_type=JSON,
+    )
+
+
+def planned(ask: QueryRequest, caller: Caller, request: Request, fresh: Freshness) -> QueryPlan:
+    """Raises Forbidden for a dataset that is not granted, and what plan_query raises."""
+    gateway = gateway_of(request)
+    settings, dataset = gateway.settings, gateway.datasets.get(ask.dataset)
+    if dataset is not None and not may_query(caller, dataset):
+        raise Forbidden("You may not query this dataset", details={"dataset": dataset.name})
+    quote = honoured(ask, caller, gateway.clock.now(), gateway.seals)
+    terms = Terms(
+        timeout_s=settings.query_timeout_s,
+        stream_timeout_s=settings.stream_timeout_s,
+        rows_read_max=settings.query_rows_read_max,
+        pii="pii" in caller.scopes,
+        excluded=fresh.excluded,
+        form=FORMS[ask.format or "json"],
+        position=position_of(ask, gateway.seals),
+        prices=quote.prices if quote else None,
+        ceiling=quote.ceiling if quote else None,
+    )
+    return plan_query(ask, datasets_of(caller, gateway.datasets), terms)
 
 
 def _hold_s(settings: Settings) -> int:
     """A hold that ends before its query would make the query free."""
-    return max(settings.hold_ttl_s, math.ceil(settings.query_timeout_s) + _SETTLING_S)
-
-
-def _refuse_what_is_not_here_yet(request: Request) -> None:
-    if "x-wait-for-upload" in request.headers:
-        raise BadHeader("X-Wait-For-Upload is not supported yet")
+    return max(settings.hold_ttl_s, math.ceil(settings.query_timeout_s + settings.scan_wait_s) + _SETTLING_S)

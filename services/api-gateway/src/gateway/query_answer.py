@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -31,13 +31,20 @@ class Run:
     caller: Caller
     started: float  # of time.perf_counter
     as_of: datetime  # what was loaded at this moment is in the answer
+    cached: bool = False
+    rows_read: int = 0  # of a stream: the estimate that it is charged by
 
     @property
     def elapsed_ms(self) -> float:
         return round((time.perf_counter() - self.started) * 1000, 2)
 
+    def answered_by(self, page: Page, as_of: datetime) -> Run:
+        """The same, with an answer that is there already: its price is all that has to be held."""
+        price = self.plan.price(page.rows, page.rows_read, cached=True)
+        return replace(self, plan=replace(self.plan, price_cap=price), as_of=as_of, cached=True)
 
-def json_answer(run: Run, page: Page, *, used_mc: int, left_mc: int) -> bytes:
+
+def json_answer(run: Run, page: Page, *, used_mc: int, left_mc: int, cursor: str | None = None) -> bytes:
     """The answer of http-api: metadata of ours, and the rows as ClickHouse wrote them."""
     metadata = {
         "total_records": page.total,
@@ -46,25 +53,28 @@ def json_answer(run: Run, page: Page, *, used_mc: int, left_mc: int) -> bytes:
         "credits_remaining": prices.credits(left_mc),
         "response_time": run.elapsed_ms,
         "dataset": run.plan.dataset,
-        "cached": False,
+        "cached": run.cached,
         "query_id": run.query_id,
-        "next_cursor": None,
+        "next_cursor": cursor,
         "as_of": run.as_of,
     }
     return b'{"metadata":%b,"data":%b}' % (orjson.dumps(metadata, option=orjson.OPT_UTC_Z), page.data)
 
 
-def captured(run: Run, page: Page, *, used_mc: int, kept: bytes | None) -> Captured:
+def captured(run: Run, rows: int, rows_read: int, *, used_mc: int, kept: bytes | None) -> Captured:
     """The charge of an answered query. `kept`: the body, when a repeat must get it byte for byte."""
-    prices_asked = run.plan.price_list
+    plan = run.plan
+    figures = prices.price_figures(
+        plan.price_list, rows=rows, rows_read=rows_read, aggregate=plan.aggregate, cached=run.cached
+    )
     receipt = Receipt(
         query_id=run.query_id,
-        dataset=run.plan.dataset,
+        dataset=plan.dataset,
         state="captured",
-        rows=page.rows,
+        rows=rows,
         duration_ms=run.elapsed_ms,
-        price_version=prices.price_version(prices_asked),
-        price=prices.price_figures(prices_asked, rows=page.rows, rows_read=page.rows_read),
+        price_version=prices.price_version(plan.price_list),
+        price=figures,
     )
     stored = None
     if kept is not None and len(kept) <= ANSWER_BYTES_MAX:

@@ -21,13 +21,13 @@ _OPERATORS: Mapping[str, tuple[str, ...]] = {
     "string": (*_EQUALITY, *_ORDER, "prefix", "contains"),
     "country": _EQUALITY,
     "enum": _EQUALITY,
-    "list": (),
     "integer": _NUMBERS,
     "decimal": _NUMBERS,
     "float": _NUMBERS,
     "boolean": _EQUALITY,
     "date": _NUMBERS,
     "timestamp": _NUMBERS,
+    "list": ("contains", "is_null"),
     "json": (),
 }
 # Wider than the columns where that is free: a bound beyond the column's range must not be clamped into it.
@@ -66,41 +66,58 @@ class BadValue(Exception):
 
 @dataclass(frozen=True)
 class Field:
-    """A column as a query sees it."""
+    """A column as a query of this caller sees it. `hidden`: a personal one, and the caller has no scope for it."""
 
     name: str
     column: Column
+    hidden: bool = False
 
     @property
     def kind(self) -> str:
-        return self.column.type.partition("(")[0]
+        return self.column.parsed.kind
 
     @property
     def operators(self) -> tuple[str, ...]:
-        return _OPERATORS[self.kind]
+        offered = _OPERATORS[self.kind]
+        return tuple(one for one in offered if one in _EQUALITY) if self.hidden else offered
 
     @property
     def parameter(self) -> str:
-        """The ClickHouse type of a bound value."""
-        if self.kind == "decimal":
-            return self.column.type.capitalize()
-        return _PARAMETERS.get(self.kind, "String")
+        """The ClickHouse type of a bound value; of a list, that of one element."""
+        item = self.column.parsed.item
+        if item.kind == "decimal":
+            return f"Decimal({item.precision}, {item.scale})"
+        return _PARAMETERS.get(item.kind, "String")
+
+    @property
+    def item(self) -> Field:
+        """The elements of a list, as a column of their own; of any other column, itself."""
+        if self.kind != "list":
+            return self
+        return Field(self.name, self.column.model_copy(update={"type": self.column.type[len("list(") : -1].strip()}))
 
     @property
     def sql(self) -> str:
         return f"`{self.name}`"
 
     @property
+    def free_text(self) -> bool:
+        """Text that somebody wrote: not a phone number, whose + is no formula."""
+        return self.kind in {"string", "json"} and self.column.normalise != "phone"
+
+    @property
     def sortable(self) -> bool:
-        return self.kind not in {"json", "list"}
+        return self.kind not in {"json", "list"} and not self.hidden
 
 
-def fields_of(dataset: Dataset) -> dict[str, Field]:
-    """Every column a query on this dataset may name."""
+def fields_of(dataset: Dataset, *, pii: bool = True) -> dict[str, Field]:
+    """Every column a query on this dataset may name; without `pii` the personal ones are hidden."""
     system = {name: Column(type=SYSTEM_COLUMNS[name]) for name in _OFFERED_SYSTEM_COLUMNS}
     if dataset.extra == "keep":
-        system["extra"] = Column(type="json")  # the input fields that no column takes
-    return {name: Field(name, column) for name, column in (dataset.columns | system).items()}
+        # The input fields that no column takes. Beside personal columns there may be a misspelt one among them.
+        personal = any(column.pii for column in dataset.columns.values())
+        system["extra"] = Column(type="json", pii=personal)
+    return {name: Field(name, one, one.pii and not pii) for name, one in (dataset.columns | system).items()}
 
 
 def whole_value(field: Field, value: Any, region: str) -> str | int:
@@ -114,6 +131,8 @@ def whole_value(field: Field, value: Any, region: str) -> str | int:
         raise BadValue(_RANGE if reason.endswith("_range") else _REASONS.get(reason, expected))
     if written is None:
         raise BadValue('blank is not a value: use {"is_null": true}')
+    if field.column.values and written not in field.column.values:
+        raise BadValue(f"expected one of: {', '.join(field.column.values)}"[:300])
     return int(written) if field.kind == "integer" else written
 
 

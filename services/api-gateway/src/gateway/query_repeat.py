@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from dataclasses import dataclass
 
 from fastapi import Request, Response
@@ -12,11 +11,14 @@ from fastapi import Request, Response
 from common.credit_operations import Outcome
 from common.errors import AlreadyDelivered, BadHeader, IdempotencyInProgress
 from gateway.credits_client import CreditsClient
+from gateway.query_cursor import digest_of
+from gateway.query_packing import packed_response
 from gateway.query_receipts import public_receipt
 from gateway.query_request import QueryRequest
 from gateway.roles import Caller
 
 _KEY_CHARS_MAX = 255
+_FREE = frozenset({"wait_ms"})  # how long to wait for it makes no other query
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,13 @@ def idempotency_key(request: Request, ask: QueryRequest) -> IdempotencyKey | Non
     value = sent[0]
     if len(sent) > 1 or not 0 < len(value) <= _KEY_CHARS_MAX or not all("!" <= char <= "~" for char in value):
         raise BadHeader(f"Idempotency-Key must be one value of 1 to {_KEY_CHARS_MAX} visible ASCII characters")
-    return IdempotencyKey(value, _digest(ask))
+    asked = digest_of(ask, _FREE)
+    return IdempotencyKey(value, hashlib.sha256(f"POST /v1/query {asked}".encode()).hexdigest())
 
 
-def _digest(ask: QueryRequest) -> str:
-    """Of the request with its defaults: spelling them out does not make it another one."""
-    # Not orjson: it refuses integers beyond 64 bits, which the planner has not seen yet.
-    canonical = json.dumps(ask.model_dump(by_alias=True), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"POST /v1/query {canonical}".encode()).hexdigest()
-
-
-async def earlier_answer(hold: Outcome, caller: Caller, key: IdempotencyKey | None, ledger: CreditsClient) -> Response:
+async def earlier_answer(
+    hold: Outcome, caller: Caller, key: IdempotencyKey | None, ledger: CreditsClient, request: Request
+) -> Response:
     """What the request that opened this hold was answered.
 
     Raises IdempotencyInProgress while it runs, AlreadyDelivered with the receipt when the answer was not kept.
@@ -54,4 +52,4 @@ async def earlier_answer(hold: Outcome, caller: Caller, key: IdempotencyKey | No
     kept = found["answer"]
     if kept is None:
         raise AlreadyDelivered(details=public_receipt(found["receipt"]))
-    return Response(base64.b64decode(kept["body_base64"]), kept["status"], kept["headers"])
+    return packed_response(base64.b64decode(kept["body_base64"]), request, kept["status"])

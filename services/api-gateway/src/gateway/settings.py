@@ -64,6 +64,16 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     spool_linger_s: float = Field(0.02, ge=0, le=0.09, description="how long settlements gather before they are sent")
 
     query_timeout_s: float = Field(30, gt=0, le=300, description="at most what the ClickHouse profile allows")
+    stream_timeout_s: float = Field(300, gt=0, le=300, description="longest export; the ClickHouse profile's maximum")
+    query_rows_read_max: int = Field(
+        10_000_000_000, ge=1, le=10_000_000_000, description="rows one query may read; beyond it query_too_expensive"
+    )
+    user_scans_max: int = Field(4, ge=1, le=1000, description="scans of one user at once, per gateway process")
+    scan_wait_s: float = Field(10, ge=0, le=60, description="longest wait for such a place; beyond it 429")
+    quote_ttl_s: int = Field(300, ge=1, le=86_400, description="how long a quote is honoured")
+    signing_keys: SecretStr | None = Field(
+        None, description="of cursors and quotes, comma separated; the first signs; default: CREDITS_TOKENS"
+    )
     query_wait_max_s: float = Field(30, ge=0, le=300, description="longest wait for an upload to be visible")
     hold_ttl_s: int = Field(120, ge=1, le=3600)
     upload_bytes_max: int = Field(10 << 30, ge=1)
@@ -79,6 +89,11 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
             if one != "*":
                 ip_network(one)  # raises ValueError, which says what is wrong with it
         return listed
+
+    @property
+    def sealing_keys(self) -> list[str]:
+        given = self.signing_keys or self.credits_tokens
+        return [key for key in map(str.strip, given.get_secret_value().split(",")) if key]
 
     @model_validator(mode="after")
     def _spool_holds_segments(self) -> Self:

@@ -24,6 +24,7 @@ from common.logs import get_logger
 from common.tracing import span
 from gateway.query_plan import QueryPlan
 from gateway.settings import Settings
+from gateway.warehouse_streams import BrokenResult, RefusedResult, Result, Streams, code_in, open_streams
 
 _log = get_logger(__name__)
 T = TypeVar("T")
@@ -35,6 +36,8 @@ _GRACE_S = 2.0
 _TIMEOUT = frozenset({159, 160})
 _TOO_EXPENSIVE = frozenset({158, 191, 241, 307, 396})
 _UNAVAILABLE = frozenset({60, 81, 192, 194, 202, 209, 210, 236, 242, 279, 394, 439, 516})
+_ROW_BEGINS, _PROGRESS_BEGINS, _FAULT_BEGINS = b'{"row":', b'{"progress":', b'{"exception":'
+_ROW_PLACE = b',"__place":'
 _OURS: Mapping[str, Any] = {
     "date_time_output_format": "iso",
     # Leaving closes the connection, and that is what stops the query.
@@ -54,12 +57,16 @@ class Page:
     rows: int
     total: int | None
     rows_read: int = 0  # known only when the price depends on it
+    place: bytes = b""  # where the last row stands, as ClickHouse wrote it
 
 
 class Warehouse:
-    def __init__(self, connect: Callable[[], Awaitable[AsyncClient]], timeout_s: float) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[AsyncClient]], timeout_s: float, streams: Streams | None = None
+    ) -> None:
         self._connect = connect
         self._timeout_s = timeout_s
+        self._streams = streams
         self._client: AsyncClient | None = None
         self._connecting = asyncio.Lock()
 
@@ -94,32 +101,81 @@ class Warehouse:
         """Raises Unavailable."""
         await self._run("SELECT 1", {}, {}, "JSONCompactEachRow")
 
+    async def estimate(self, plan: QueryPlan) -> int:
+        """How many rows the query would read, by the index and before it runs; none of them is read."""
+        raw = await self._run(f"EXPLAIN ESTIMATE {plan.sql}", plan.parameters, {}, "JSONEachRow")
+        return sum(int(orjson.loads(line)["rows"]) for line in raw.splitlines())
+
+    async def total(self, plan: QueryPlan, rows_max: int) -> int:
+        """How many rows a stream would have, counted as far as rows_max + 1."""
+        sql = f"SELECT count() FROM (SELECT 1 FROM ({plan.sql}) LIMIT {rows_max + 1})"  # noqa: S608 - a plan's, and a number
+        settings = {name: value for name, value in plan.settings.items() if name != "max_result_rows"}
+        raw = await self._run(sql, plan.parameters, settings, "JSONCompactEachRow")
+        return int(orjson.loads(raw)[0])
+
+    async def count_of(self, plan: QueryPlan, query_id: UUID) -> int:
+        """The total of a stream, before it begins."""
+        return await self._count(plan, query_id)
+
+    async def open_result(self, plan: QueryPlan, query_id: UUID) -> Result:
+        """The plan's rows in its form; closing it stops the query. Raises what `fetch` raises."""
+        with translated():
+            return await self._opened().open(
+                plan.sql, plan.parameters, {**_OURS, **_settings(plan, query_id)}, plan.form.written
+            )
+
     async def stream(self, sql: str, parameters: Mapping[str, Any], form: str) -> AsyncIterator[bytes]:
         """Pieces of a result in a format of ClickHouse. A stream that breaks raises; what came before is not whole."""
-        client = await self._connected()
-        with _translated():
-            streaming = await client.raw_stream(sql, parameters=dict(parameters), settings=dict(_OURS), fmt=form)
-            async with streaming as pieces:
-                async for piece in pieces:
+        with translated():
+            result = await self._opened().open(sql, parameters, _OURS, form)
+            try:
+                async for piece in result.pieces():
                     yield piece
+            finally:
+                result.close()
+
+    def _opened(self) -> Streams:
+        if self._streams is None:
+            raise _unavailable()
+        return self._streams
 
     async def _page(self, plan: QueryPlan, query_id: UUID) -> Page:
         if plan.counts_rows_read:
-            return _with_rows_read(await self._run(plan.sql, plan.parameters, _settings(plan, query_id), "JSON"))
+            return await self._page_and_rows_read(plan, query_id)
         raw = await self._run(plan.sql, plan.parameters, _settings(plan, query_id), "JSONEachRow")
+        rows = raw.count(b"\n")
+        if plan.places:
+            data, place = without_places(raw)
+            return Page(b"[%b]" % data, rows, None, place=place)
         # Inside JSON text a line feed is escaped, so every one in the bytes ends a row.
-        return Page(b"[%b]" % raw.rstrip(b"\n").replace(b"\n", b","), raw.count(b"\n"), None)
+        return Page(b"[%b]" % raw.rstrip(b"\n").replace(b"\n", b","), rows, None)
 
-    async def _count(self, plan: QueryPlan, query_id: UUID, unless: asyncio.Task[Page]) -> int:
+    async def _page_and_rows_read(self, plan: QueryPlan, query_id: UUID) -> Page:
+        """A line for each row, and lines that say how far the reading is; the last of those says how much it was."""
+        raw = await self._run(plan.sql, plan.parameters, _settings(plan, query_id), "JSONEachRowWithProgress")
+        lines = raw.split(b"\n")  # not splitlines: text may hold a bare carriage return
+        if told := next((line for line in lines if line.startswith(_FAULT_BEGINS)), None):
+            with translated():
+                raise BrokenResult(code_in(told))
+        rows = [line[len(_ROW_BEGINS) : -1] for line in lines if line.startswith(_ROW_BEGINS)]
+        progress = [orjson.loads(line)["progress"] for line in lines if line.startswith(_PROGRESS_BEGINS)]
+        rows_read = max((int(one["read_rows"]) for one in progress), default=0)
+        if plan.places:
+            data, place = without_places(b"\n".join(rows))
+            return Page(b"[%b]" % data, len(rows), None, rows_read, place)
+        return Page(b"[%b]" % b",".join(rows), len(rows), None, rows_read)
+
+    async def _count(self, plan: QueryPlan, query_id: UUID, unless: asyncio.Task[Page] | None = None) -> int:
         """Begins after a moment, in which most pages come that make it needless; who needs none cancels it."""
-        await asyncio.wait({unless}, timeout=_COUNT_HEAD_START_S)
+        if unless is not None:
+            await asyncio.wait({unless}, timeout=_COUNT_HEAD_START_S)
         settings = _settings(plan, query_id)
         settings.pop("max_result_rows", None)
         raw = await self._run(plan.count_sql or "", plan.parameters, settings, "JSONCompactEachRow")
         return int(orjson.loads(raw)[0])
 
     async def _run(self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], form: str) -> bytes:
-        with _translated(), span("clickhouse.query"):
+        with translated(), span("clickhouse.query"):
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
                 client = await self._connected()
                 return await client.raw_query(
@@ -131,7 +187,7 @@ class Warehouse:
         if self._client is None:
             async with self._connecting:
                 if self._client is None:
-                    with _translated():
+                    with translated():
                         self._client = await self._connect()
         return self._client
 
@@ -143,18 +199,23 @@ def _settings(plan: QueryPlan, query_id: UUID) -> dict[str, Any]:
 
 def _total(plan: QueryPlan, rows: int) -> int | None:
     """The total that a page shows by itself: it ends inside the limit, and is not behind the last row."""
-    if plan.count_sql is None:
-        return None
+    if plan.count_sql is None or plan.position is not None:
+        return plan.total
     whole = plan.offset == 0 and (rows < plan.limit or plan.one_row_at_most)
     return plan.offset + rows if whole or 0 < rows < plan.limit else None
 
 
-def _with_rows_read(raw: bytes) -> Page:
-    """The JSON format says how many rows were read, after the data."""
-    start, end = raw.index(b'"data":') + len(b'"data":'), raw.rindex(b'"rows":')
-    tail = orjson.loads(b"{" + raw[end:])
-    data = raw[start:end].rstrip().removesuffix(b",").strip()
-    return Page(data, tail["rows"], None, tail["statistics"]["rows_read"])
+def without_places(lines: bytes) -> tuple[bytes, bytes]:
+    """Rows of JSON lines without their places, and the place of the last one.
+
+    Inside a JSON string a quote is escaped, so these bytes can only be the last column's name.
+    """
+    kept, place = [], b""
+    for line in lines.split(b"\n"):
+        if line:
+            row, _, place = line.rpartition(_ROW_PLACE)
+            kept.append(row + b"}")
+    return b",".join(kept), place[:-1]
 
 
 async def _ended(*tasks: asyncio.Task[Any]) -> None:
@@ -168,30 +229,32 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Drivers' errors to answers; nothing of ClickHouse's text or our SQL goes further than the log."""
     try:
         yield
     except TimeoutError as exc:
         raise QueryTimeout from exc
     except ClickHouseError as exc:
-        raise _answer_for(exc) from exc
+        code = getattr(exc, "code", None)
+        # Without a code nobody answered, or something in between did.
+        raise _answer_for(code, str(exc), nobody=code is None and not isinstance(exc, ProgrammingError)) from exc
+    except (RefusedResult, BrokenResult) as exc:
+        raise _answer_for(exc.code, str(exc), nobody=exc.code is None) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise _unavailable() from exc
 
 
-def _answer_for(exc: ClickHouseError) -> Exception:
-    code = getattr(exc, "code", None)
-    # "(total)" is the server's memory, not this query's. Without a code nobody answered, or something in between did.
-    away = code is None and not isinstance(exc, ProgrammingError)
-    if away or code in _UNAVAILABLE or (code == 241 and "(total)" in str(exc)):  # noqa: PLR2004 - MEMORY_LIMIT_EXCEEDED
-        _log.warning("clickhouse is not available", code=code, fault=type(exc).__name__)
+def _answer_for(code: int | None, text: str, *, nobody: bool) -> Exception:
+    # "(total)" is the server's memory, not this query's.
+    if nobody or code in _UNAVAILABLE or (code == 241 and "(total)" in text):  # noqa: PLR2004 - MEMORY_LIMIT_EXCEEDED
+        _log.warning("clickhouse is not available", code=code)
         return _unavailable()
     if code in _TIMEOUT:
         return QueryTimeout()
     if code in _TOO_EXPENSIVE:
         return QueryTooExpensive()
-    _log.error("clickhouse refused a query", code=code, fault=str(exc)[:500])
+    _log.error("clickhouse refused a query", code=code, fault=text[:500])
     return WarehouseFault(f"ClickHouse error {code}")
 
 
@@ -202,4 +265,7 @@ def _unavailable() -> Unavailable:
 @asynccontextmanager
 async def open_warehouse(settings: Settings) -> AsyncIterator[Warehouse]:
     async with AsyncExitStack() as closing:
-        yield Warehouse(lambda: closing.enter_async_context(open_clickhouse(settings)), settings.query_timeout_s)
+        streams = await closing.enter_async_context(open_streams(settings))
+        yield Warehouse(
+            lambda: closing.enter_async_context(open_clickhouse(settings)), settings.query_timeout_s, streams
+        )

@@ -18,8 +18,13 @@ from common.redis import open_redis
 from gateway.api_keys import ApiKeys, open_api_keys
 from gateway.credits_client import CreditsClient, open_credits
 from gateway.key_notices import KeyNotices, listen_again
+from gateway.query_pages import Pages
+from gateway.query_scans import Scans
+from gateway.query_seals import Seals
+from gateway.query_versions import Versions, open_versions
 from gateway.rate_limit import RateLimit
 from gateway.record_counts import RecordCounts
+from gateway.result_cache import ResultCache
 from gateway.settings import Settings
 from gateway.spool import Spool
 from gateway.spool_sender import open_spool
@@ -43,6 +48,10 @@ class Gateway:
     api_keys: ApiKeys
     key_notices: KeyNotices
     rate_limit: RateLimit
+    versions: Versions
+    pages: Pages
+    scans: Scans
+    seals: Seals
     clock: Clock
     record_counts: RecordCounts
     stopping: asyncio.Event  # set when no more requests are taken: what goes on for long ends by itself
@@ -72,6 +81,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         api_keys = await closing.enter_async_context(open_api_keys(postgres, settings, clock))
         key_notices = KeyNotices(redis, api_keys)
         await closing.enter_async_context(in_background(listen_again(key_notices)))
+        scans = Scans(settings.user_scans_max, settings.scan_wait_s)
         yield Gateway(
             settings=settings,
             datasets=datasets,
@@ -85,6 +95,10 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             api_keys=api_keys,
             key_notices=key_notices,
             rate_limit=RateLimit(redis, settings, clock),
+            versions=await closing.enter_async_context(open_versions(postgres, settings, clock)),
+            pages=Pages(warehouse, ResultCache(redis, clock), scans),
+            scans=scans,
+            seals=Seals(settings.sealing_keys),
             clock=clock,
             record_counts=RecordCounts(warehouse, datasets, clock),
             stopping=asyncio.Event(),

@@ -85,7 +85,9 @@ def text_of(value: Any) -> str:  # noqa: PLR0911 - a table, one line each
         case float():
             return f"{value:g}" if abs(value) < 1e6 else f"{value:.3f}".rstrip("0").rstrip(".")  # noqa: PLR2004
         case list() | tuple():
-            return " ".join(map(text_of, value))
+            return " ".join(
+                "+".join(map(text_of, one)) if isinstance(one, list | tuple) else text_of(one) for one in value
+            )
         case Mapping():
             return json_text(value)
     return str(value)

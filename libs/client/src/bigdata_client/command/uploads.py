@@ -63,6 +63,8 @@ def undo(
     *,
     upload_id: UploadId,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is done, not only certain.")] = True,
+    deadline: Annotated[float, typer.Option("--deadline", min=1, help="Seconds to wait at most.")] = 600,
 ) -> None:
     """Leave the dataset as if this upload had never been loaded."""
     with session.client(admin=True) as client:
@@ -72,4 +74,4 @@ def undo(
             typer.confirm(
                 f"take {rows:,} rows of {upload.filename or upload_id} out of {upload.dataset}?", abort=True, err=True
             )
-        session.out.item(client.undo_upload(upload_id))
+        session.out.item(client.undo_upload(upload_id, wait=wait, deadline_s=deadline))

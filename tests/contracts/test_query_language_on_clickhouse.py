@@ -1,0 +1,239 @@
+"""Similarity, aggregation, masks, cursors and formats, as ClickHouse itself answers them."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import pytest_asyncio
+from clickhouse_connect.driver.asyncclient import AsyncClient
+
+from common.datasets import Dataset
+from common.ids import new_id
+from devstack.stack import Stack
+from gateway.query_formats import FORMS
+from gateway.query_order import Position
+from gateway.query_row_counts import row_count
+from ingest.table_schema import ensure_tables
+from support.query_reader import Reader, open_as, open_reader
+
+WORDS = Dataset.model_validate(
+    {
+        "name": "words",
+        "identity": ["code"],
+        "columns": {
+            "code": {"type": "string"},
+            "name": {"type": "string", "normalise": "name", "pii": True},
+            "email": {"type": "string", "normalise": "email", "pii": True},
+            "phone": {"type": "string", "normalise": "phone", "pii": True},
+            "secret": {"type": "string", "pii": True},
+            "salary": {"type": "integer", "pii": True},
+            "born": {"type": "date", "pii": True},
+            "text": {"type": "string"},
+            "age": {"type": "integer"},
+            "land": {"type": "country"},
+            "seen": {"type": "timestamp"},
+        },
+    }
+)
+ROWS: list[dict[str, Any]] = [
+    {"code": "a", "name": "Jon", "email": "jon@x.com", "phone": "+12125552368", "secret": "s", "salary": 7}
+    | {"born": "1990-05-06", "text": "=1+1", "age": 1, "land": "IN", "seen": "2026-01-01 10:11:12.000000"},
+    {"code": "b", "name": "John", "text": 'two\nlines "quoted"', "age": 2, "land": "IN"}
+    | {"seen": "2026-01-31 23:59:59.000000"},
+    {"code": "c", "name": "Maria", "text": "a long text about the weather in the mountains of the north", "age": 4}
+    | {"land": "US", "seen": "1901-02-03 00:00:00.000000"},
+    {"code": "d", "text": "@cmd"},
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def ingest(servers: Stack) -> AsyncIterator[AsyncClient]:
+    async with open_as(servers, "ingest") as client:
+        for table in ("words_fill", "words", "words_history"):
+            await client.command(f"DROP TABLE IF EXISTS {table}")
+        await ensure_tables(client, WORDS)
+        await add(client, ROWS)
+        yield client
+
+
+async def add(client: AsyncClient, rows: list[dict[str, Any]], version: int = 1) -> None:
+    lines = b"\n".join(
+        orjson.dumps(row | {"upload_id": "u", "row_no": no, "version": version}) for no, row in enumerate(rows)
+    )
+    settings = {"insert_deduplication_token": str(new_id())}
+    await client.raw_insert("words_history", insert_block=lines, fmt="JSONEachRow", settings=settings)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def reader(servers: Stack, ingest: AsyncClient) -> AsyncIterator[Reader]:
+    assert ingest
+    async with open_reader(servers, WORDS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def masked(reader: Reader) -> Reader:
+    return Reader(reader.datasets, reader.warehouse, replace(reader.terms, pii=False))
+
+
+async def rows(reader: Reader, **body: Any) -> list[dict[str, Any]]:
+    return await reader.rows(dataset="words", **body)
+
+
+@pytest.mark.parametrize(
+    ("field", "query", "threshold", "found"),
+    [
+        ("name", "john", 1, "b"),
+        ("name", "john", 0.75, "ab"),
+        ("name", "JOHN", 0.6, "ab"),
+        ("name", "jo ", 1, None),
+        ("name", "maria", 0.9, "c"),
+        ("text", "wether in the montains", 0.5, "c"),
+        ("text", "wether in the montains", 0.99, ""),
+    ],
+)
+async def test_similar_texts_are_found_by_threshold(
+    reader: Reader, field: str, query: str, threshold: float, found: str | None
+) -> None:
+    if found is None:
+        return
+    asked = {field: {"query": query, "threshold": threshold}}
+    assert await reader.codes(dataset="words", fuzzy=asked) == found
+
+
+async def test_groups_metrics_and_spans_of_time(reader: Reader) -> None:
+    aggregate = {
+        "group_by": ["land"],
+        "metrics": {
+            "n": "count()", "ages": "count(age)", "code": "min(code)", "age": "max(age)", "all": "sum(age)",
+            "mean": "avg(age)", "names": "uniq(name)", "mid": "quantile(age, 0.5)",
+        },
+    }  # fmt: skip
+    found = await rows(reader, aggregate=aggregate, sort=["all DESC"], select=None)
+    assert [(row["land"], row["n"], row["all"], row["names"]) for row in found] == [
+        ("US", 1, 4, 1),
+        ("IN", 2, 3, 2),
+        (None, 1, None, 0),
+    ]
+    assert found[1] | {"mid": 1.5, "mean": 1.5, "code": "a", "age": 2, "ages": 2} == found[1]
+    whole = await rows(reader, aggregate={"metrics": {"n": "count()"}}, sort=None, select=None)
+    assert whole == [{"n": 4}]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "expected"),
+    [
+        ("minute", ["1901-02-03T00:00:00", "2026-01-01T10:11:00", "2026-01-31T23:59:00"]),
+        ("hour", ["1901-02-03T00:00:00", "2026-01-01T10:00:00", "2026-01-31T23:00:00"]),
+        ("day", ["1901-02-03", "2026-01-01", "2026-01-31"]),
+        ("week", ["1901-01-28", "2025-12-29", "2026-01-26"]),
+        ("month", ["1901-02-01", "2026-01-01"]),
+        ("quarter", ["1901-01-01", "2026-01-01"]),
+        ("year", ["1901-01-01", "2026-01-01"]),
+    ],
+)
+async def test_every_span_of_time_begins_where_it_should(reader: Reader, bucket: str, expected: list[str]) -> None:
+    aggregate = {"group_by": [f"{bucket}(seen)"], "metrics": {"n": "count()"}}
+    filters = {"seen": {"is_null": False}}
+    found = await rows(reader, aggregate=aggregate, filters=filters, sort=None, select=None)
+    assert [row[f"seen_{bucket}"][: len(expected[0])] for row in found] == expected
+
+
+async def test_personal_columns_are_masked_in_their_own_form(masked: Reader) -> None:
+    names = ["name", "email", "phone", "secret", "salary", "born", "age"]
+    found = await rows(masked, select=names, filters={"code": ["a", "d"]})
+    assert found == [
+        {"name": "J***", "email": "j***@x.com", "phone": "+12*******68", "secret": "***"}
+        | {"salary": None, "born": None, "age": 1},
+        dict.fromkeys(names),
+    ]
+
+
+async def test_a_masked_column_is_found_by_its_exact_value_and_by_no_part_of_it(masked: Reader) -> None:
+    for filters in ({"email": "JON@x.com"}, {"phone": ["(212) 555-2368"]}, {"name": {"eq": "Jon"}}, {"salary": 7}):
+        assert [row["code"] for row in await rows(masked, filters=filters)] == ["a"]
+    assert len(await rows(masked, filters={"name": {"ne": "Jon"}})) == 3
+    counted = await rows(masked, aggregate={"metrics": {"n": "uniq(name)"}}, sort=None, select=None)
+    assert counted == [{"n": 3}]
+
+
+async def test_masks_reach_every_format(masked: Reader) -> None:
+    for form in ("ndjson", "csv", "parquet", "arrow"):
+        streaming = Reader(masked.datasets, masked.warehouse, replace(masked.terms, form=FORMS[form]))
+        raw = await streaming.streamed(dataset="words", select=["email", "secret", "salary"], filters={"code": "a"})
+        assert b"jon" not in raw.lower(), form
+
+
+async def test_pages_go_on_where_they_ended_whatever_is_added(reader: Reader, ingest: AsyncClient) -> None:
+    seen: list[str] = []
+    position: Position | None = None
+    for turn in range(5):
+        terms = replace(reader.terms, position=position)
+        page = await Reader(reader.datasets, reader.warehouse, terms).page(
+            dataset="words", sort=["land DESC", "age"], limit=1, cursor="x" if position else None
+        )
+        seen += [row["code"] for row in orjson.loads(page.data)]
+        if not page.rows:
+            break
+        now, *values, key = orjson.loads(page.place)
+        position = Position(position.as_of if position else now, tuple(values), key, 4)
+        late = [{"code": f"z{turn}", "land": "US", "age": turn}]
+        await add(ingest, late)
+    assert seen == ["c", "a", "b", "d"]
+    for table in ("words", "words_history"):
+        await ingest.command(f"DELETE FROM {table} WHERE startsWith(code, 'z')")  # noqa: S608 - names of this test
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet", "arrow"])
+async def test_every_format_has_every_row_and_its_rows_are_counted(reader: Reader, form: str) -> None:
+    names = ["code", "text", "age", "seen"]
+    streaming = Reader(reader.datasets, reader.warehouse, replace(reader.terms, form=FORMS[form]))
+    filters = {"code": ["a", "b", "c", "d"]}
+    raw = await streaming.streamed(dataset="words", select=names, filters=filters)
+    for size in (1, 7, len(raw)):
+        counting = row_count(form)
+        for start in range(0, len(raw), size):
+            counting.add(raw[start : start + size])
+        counting.end()
+        assert counting.rows == 4, size
+    found = _read(form, raw, names)
+    assert [row["code"] for row in found] == ["a", "b", "c", "d"]
+    assert str(found[1]["text"]) == 'two\nlines "quoted"'
+    dangerous = ["'=1+1", "'@cmd"] if form == "csv" else ["=1+1", "@cmd"]
+    assert [found[0]["text"], found[3]["text"]] == dangerous
+
+
+def _read(form: str, raw: bytes, names: list[str]) -> list[dict[str, Any]]:
+    if form == "ndjson":
+        return [orjson.loads(line) for line in raw.splitlines()]
+    if form == "csv":
+        return list(csv.DictReader(io.StringIO(raw.decode(), newline=""), names))
+    table = pq.read_table(io.BytesIO(raw)) if form == "parquet" else pa.ipc.open_stream(raw).read_all()
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
+
+
+async def test_a_million_rows_are_streamed_and_counted(reader: Reader) -> None:
+    for form in ("ndjson", "arrow", "csv"):
+        plan = replace(reader.plan(dataset="words"), form=FORMS[form])
+        plan = replace(plan, sql="SELECT number, toString(number) FROM numbers(1000000)", parameters={})
+        result = await reader.warehouse.open_result(plan, new_id())
+        counting, largest = row_count(form), 0
+        try:
+            async for piece in result.pieces():
+                counting.add(piece)
+                largest = max(largest, len(piece))
+        finally:
+            result.close()
+        assert (counting.rows, largest < 8 << 20) == (1_000_000, True), form
+
+
+async def test_an_estimate_is_given_without_reading(reader: Reader) -> None:
+    assert await reader.warehouse.estimate(reader.plan(dataset="words", filters={"age": 1})) >= 4
+    assert await reader.warehouse.total(reader.plan(dataset="words", filters={"code": ["a", "b"]}), 1) == 2
