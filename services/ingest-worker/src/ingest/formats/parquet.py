@@ -83,12 +83,11 @@ class ParquetReader:
             rows, faults = self._without_unknown(batch)
             batch = batch.take(pa.array(rows))
         columns = {
-            column: first_present([_plain(batch.column(label)) for label in labels])
-            for column, labels in self._columns.items()
+            column: first_present([batch.column(label) for label in labels]) for column, labels in self._columns.items()
         }
         extra = None
         if self._dataset.extra == "keep" and self._unknown:
-            extra = objects_of({label: _plain(batch.column(label)) for label in self._unknown})
+            extra = objects_of({label: batch.column(label) for label in self._unknown})
         return Batch(piece, rows, columns, extra, faults)
 
     def _without_unknown(self, batch: Any) -> tuple[Any, list[Fault]]:
@@ -112,8 +111,3 @@ def _decoded(data: bytes) -> Iterator[Any]:
         raise Unreadable(f"{_WHAT} cannot be read: {(str(exc).splitlines() or [''])[0][:300]}") from exc
     batch = table.combine_chunks()
     yield from batch.to_batches() if batch.num_rows else ()
-
-
-def _plain(values: Any) -> Any:
-    """Without dictionaries, which later steps make for themselves."""
-    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values

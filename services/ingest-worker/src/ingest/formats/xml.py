@@ -1,6 +1,7 @@
 """XML: the record element, and its records as pieces of JSON lines. The parser runs in a child process."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ingest.formats.sandbox import Limits, sandbox
 
 _WHAT = "the XML"
 _LINE_BYTES = 8
+# A document is never held: one record is, and a block of what was read.
+_MEMORY_BYTES_MAX = 192 << 20
 
 
 def record_path(sample: bytes, dataset: Dataset, limits: Limits, *, whole: bool) -> tuple[str, ...]:
@@ -20,7 +23,7 @@ def record_path(sample: bytes, dataset: Dataset, limits: Limits, *, whole: bool)
     def beginning(offset: int, size: int) -> bytes:
         return sample[offset : offset + size]
 
-    with sandbox("xml:look", beginning, None, limits, what=_WHAT, values={"whole": whole}) as frames:
+    with sandbox("xml:look", beginning, None, _of_xml(limits), what=_WHAT, values={"whole": whole}) as frames:
         found: list[dict[str, Any]] = next((frame.meta for frame in frames if frame.meta is not None), [])
     known = {
         tuple(one["path"]): len({column for label in one["fields"] if (column := dataset.column_of(label))})
@@ -40,11 +43,15 @@ def pieces(source: Source, path: Sequence[str], place: Place, limits: Limits) ->
         del offset  # the parser reads on
         return source.read(size)
 
-    with sandbox("xml:run", forward, None, limits, what=_WHAT, values={"path": list(path)}) as frames:
+    with sandbox("xml:run", forward, None, _of_xml(limits), what=_WHAT, values={"path": list(path)}) as frames:
         for frame in frames:
             piece = _piece(frame.data, place)
             yield piece
             place = Place(place.offset + piece.consumed, place.line, place.row + len(piece))
+
+
+def _of_xml(limits: Limits) -> Limits:
+    return replace(limits, memory_bytes_max=min(limits.memory_bytes_max, _MEMORY_BYTES_MAX))
 
 
 def _piece(data: bytes, place: Place) -> Records:

@@ -82,7 +82,7 @@ def _send_all(batches: Iterator[Any], output: Output) -> None:
     """Blocks are cut by the content alone: whoever reads the group again makes the same ones."""
     waiting: list[Any] = []
     for batch in batches:
-        waiting.append(batch)
+        waiting.append(_without_dictionaries(batch))
         if sum(one.num_rows for one in waiting) >= _BLOCK_ROWS or sum(one.nbytes for one in waiting) >= _BLOCK_BYTES:
             _send(waiting, output)
             waiting = []
@@ -96,3 +96,9 @@ def _send(batches: list[Any], output: Output) -> None:
         for batch in batches:
             stream.write_batch(batch)
     output.data(sink.getvalue())
+
+
+def _without_dictionaries(batch: Any) -> Any:
+    """A dictionary hides how much a column holds, and the parent would have to do without one anyway."""
+    columns = [one.cast(one.type.value_type) if pa.types.is_dictionary(one.type) else one for one in batch.columns]
+    return pa.record_batch(columns, names=batch.schema.names)

@@ -29,22 +29,21 @@ Path = tuple[str, ...]
 def run(given: Given, output: Output, values: Mapping[str, Any]) -> None:
     """`path`: the names from the root to the record element."""
     lines: list[int] = []
-    texts: list[bytes] = []
-    size = 0
+    # One buffer: orjson's own results hold a kilobyte each until they are let go.
+    texts = bytearray()
     for line, fields in _records(given, values["path"]):
-        text = orjson.dumps(fields)
+        texts += orjson.dumps(fields)
+        texts += b"\n"
         lines.append(line)
-        texts.append(text)
-        size += len(text) + 1
-        if size >= _BLOCK_BYTES or len(lines) >= _BLOCK_RECORDS:
+        if len(texts) >= _BLOCK_BYTES or len(lines) >= _BLOCK_RECORDS:
             _send(output, lines, texts)
-            lines, texts, size = [], [], 0
+            lines, texts = [], bytearray()
     if lines:
         _send(output, lines, texts)
 
 
-def _send(output: Output, lines: list[int], texts: list[bytes]) -> None:
-    output.data(struct.pack(f"<Q{len(lines)}q", len(lines), *lines), b"\n".join(texts), b"\n")
+def _send(output: Output, lines: list[int], texts: bytearray) -> None:
+    output.data(struct.pack(f"<Q{len(lines)}q", len(lines), *lines), texts)
 
 
 def _records(given: Given, path: list[str]) -> Iterator[tuple[int, Fields]]:
@@ -92,7 +91,17 @@ def _fed(parser: Any, given: Given) -> Iterator[None]:
         parser.close()
         yield
     except etree.XMLSyntaxError as exc:
-        raise Refusal(f"line {exc.lineno}: {(exc.msg or '').partition(', line ')[0]}") from exc
+        raise _refusal(exc, parser) from exc
+
+
+def _refusal(exc: Any, parser: Any) -> Exception:
+    """The first fault in the parser's own log; the exception may speak of a later one."""
+    if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
+        return MemoryError()
+    first = next(iter(parser.feed_error_log), None)
+    if first is not None:
+        return Refusal(f"line {first.line}: {first.message}")
+    return Refusal(f"line {exc.lineno}: {(exc.msg or '').partition(', line ')[0]}")
 
 
 def _after_prolog(given: Given) -> Iterator[bytes]:

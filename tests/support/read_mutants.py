@@ -1,0 +1,82 @@
+"""Reads many broken Parquet files one after the other in this process, which may die of any of them.
+
+`python -m support.alone read_mutants COUNT SEED FIRST REPORT` appends a line per file to REPORT.
+"""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ingest.cutting import cuts
+from ingest.examine import examined
+from ingest.formats import parquet
+from ingest.formats.layout import Unreadable
+from ingest.formats.sandbox import Frame, Limits
+from ingest.formats.sandboxed import parquet as inside
+from ingest.formats.sandboxed.pipes import Refusal
+from ingest.reading import Reading
+from ingest.rows import rows_of
+from ingest.source import Bytes
+from support.hostile_files import mutants, parquet_files
+from support.ingest_parts import dataset
+
+_MEMORY_BYTES = 1 << 30
+
+
+class _Frames(list[Frame]):
+    def data(self, piece: Any) -> None:
+        self.append(Frame(data=bytes(piece)))
+
+    def meta(self, found: object) -> None:
+        self.append(Frame(meta=found))
+
+
+@contextmanager
+def in_this_process(
+    job: str, read_at: Any, size: int, limits: Limits, *, what: str, values: Any = None
+) -> Iterator[Iterator[Frame]]:
+    """The sandbox without its walls."""
+    del limits, what
+    frames: Any = _Frames()
+    given: Any = BytesIO(read_at(0, size))
+    run = inside.look if job.endswith(":look") else inside.run
+    run(given, frames, values or {})
+    yield iter(frames)
+
+
+def verdict(data: bytes) -> str:
+    target, limits, stored = dataset(), Limits(), Bytes(data)
+    try:
+        layout = examined(stored, target, limits, filename="", declared=None)
+        rows = 0
+        for chunk in cuts(layout, stored, 1):
+            for batch in Reading(layout, chunk, stored, target, limits).batches():
+                found = rows_of(batch, target)
+                if len(found) + len(found.faults) != len(batch.piece):
+                    return "fault rows do not add up"
+                [batch.piece.raw(fault.record) for fault in found.faults]
+                rows += len(batch.piece)
+    except (Unreadable, Refusal, MemoryError) as exc:
+        return f"refused {type(exc).__name__}"
+    except Exception as exc:  # noqa: BLE001 - that is what is looked for
+        return f"fault {exc!r}"
+    return f"read {rows}"
+
+
+def main() -> None:
+    count, seed, first, report = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    vars(parquet)["sandbox"] = in_this_process
+    files = list(mutants(parquet_files(), count, seed))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with report.open("a") as lines:
+        for number, data in enumerate(files):
+            if number >= first:
+                lines.write(f"{number} ")
+                lines.flush()
+                lines.write(verdict(data).replace("\n", " ") + "\n")
+                lines.flush()
