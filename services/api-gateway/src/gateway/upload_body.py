@@ -24,6 +24,7 @@ _EXECUTABLES = tuple(
     bytes.fromhex(magic)
     for magic in ("7f454c46", "feedface", "feedfacf", "cefaedfe", "cffaedfe", "cafebabe", "bebafeca", "cafebabf")
 )
+_SCRIPT = b"#!/"
 # What Content-Encoding may say: how such a body begins, and the name's end that says the same of a file.
 _ENCODINGS = {"gzip": (b"\x1f\x8b", ".gz"), "x-gzip": (b"\x1f\x8b", ".gz"), "zstd": (b"\x28\xb5\x2f\xfd", ".zst")}
 _FORM_OVERHEAD_BYTES = 64 << 10
@@ -163,7 +164,7 @@ class _Form:
 
 def refuse_executable(head: bytes) -> None:
     """A text file may begin with MZ, but holds no NUL so early; a program for DOS or Windows always does."""
-    if head.startswith(_EXECUTABLES) or (head.startswith(b"MZ") and b"\0" in head):
+    if head.startswith((*_EXECUTABLES, _SCRIPT)) or (head.startswith(b"MZ") and b"\0" in head):
         raise UnsupportedFormat("This is a program, not data")
 
 

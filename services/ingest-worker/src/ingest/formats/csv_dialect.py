@@ -14,6 +14,7 @@ _RECORDS_LOOKED_AT = 200
 _COLUMNS_MAX = 4096
 # Cells that are data and no label: numbers, dates, e-mail addresses.
 _DATA = re.compile(r"[+-]?[\d.,:/ T-]*\d[\d.,:/ TZ+-]*|[^@\s]+@[^@\s]+\.[^@\s]+")
+_FRAMED = re.compile(r"'[^']*'")
 
 
 @dataclass(frozen=True)
@@ -27,22 +28,32 @@ class _Reading:
     same_width: float  # share of rows as wide as most are
 
     @property
-    def rank(self) -> tuple[int, bool, float, int]:
+    def rank(self) -> tuple[int, bool, float, bool, int]:
         width = len(self.rows[0])
-        return self.known, width > 1, self.same_width, width
+        return self.known, width > 1, self.same_width, not self._leaves_frames, width
+
+    @property
+    def _leaves_frames(self) -> bool:
+        """Whether all data are still between single quotes: then those are no part of them."""
+        cells = [cell for row in self.rows[1:] for cell in row if cell]
+        return len(cells) > 1 and all(_FRAMED.fullmatch(cell) for cell in cells)
 
 
 def csv_layout(text: bytes, dataset: Dataset, *, encoding: str, mark: int, whole: bool) -> Layout:
     """`text` is the beginning of the file in UTF-8, without its byte order mark of `mark` bytes."""
-    quote = _quote(text)
-    readings = [reading for d in _DELIMITERS if (reading := _read(text, d, quote, dataset, whole=whole))]
+    readings = [
+        reading
+        for quote in _quotes(text)
+        for delimiter in _DELIMITERS
+        if (reading := _read(text, delimiter, quote, dataset, whole=whole))
+    ]
     if not readings:
         raise Unreadable("the first line is longer than 1 MiB: this is no CSV")
     best = max(readings, key=lambda reading: reading.rank)
     width = len(best.rows[0])
     if width > _COLUMNS_MAX:
         raise Unreadable(f"the first line has {width} columns, more than {_COLUMNS_MAX}")
-    layout = Layout(format="csv", encoding=encoding, offset=mark, delimiter=best.delimiter, quote=quote)
+    layout = Layout(format="csv", encoding=encoding, offset=mark, delimiter=best.delimiter, quote=best.quote)
     if not _is_header(best, dataset):
         return layout.model_copy(update={"header": _columns_by_place(best, dataset)})
     header = tuple(cell.strip() or f"column_{number}" for number, cell in enumerate(best.rows[0], 1))
@@ -75,12 +86,11 @@ def cells_of(records: Records, index: int, delimiter: str, quote: str) -> list[s
     return rows[0] if len(rows) == 1 else None
 
 
-def _quote(text: bytes) -> str:
-    """A single quote only where fields begin and end with it and no double quote is in sight."""
-    if b'"' in text:
-        return '"'
-    framed = re.findall(rb"(?:^|[,;\t|\n])'[^'\n]*'(?=[,;\t|\r\n]|$)", text[: 64 << 10])
-    return "'" if len(framed) > 1 else '"'
+def _quotes(text: bytes) -> tuple[str, ...]:
+    """A single quote is mostly data (O'Brien, '70s): it may frame fields only where no double quote is in sight, and
+    then only if the rows fit better that way.
+    """
+    return ('"',) if b'"' in text or b"'" not in text else ('"', "'")
 
 
 def _is_header(reading: _Reading, dataset: Dataset) -> bool:
