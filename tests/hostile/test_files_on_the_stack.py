@@ -1,5 +1,6 @@
-"""Hostile files over HTTP: refused or failed in a sentence, nothing charged, and the same worker loads the next file."""
+"""Hostile files over HTTP: refused or failed in a sentence, nothing charged, the worker alive for the next file."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -40,7 +41,7 @@ async def test_hostile_files_fail_in_a_sentence_and_the_worker_goes_on(stack: St
         "it has a DTD": b"<!--" + b"x" * 70_000 + b"-->" + external("http://127.0.0.1:9", "dtd"),
         "Excessive depth": b"<r><p><email>" + b"<a>" * 200_000 + b"</a>" * 200_000 + b"</email></p></r>",
         "it unpacks to more than 200 times its size": gzip_bomb(280 << 20),
-        "Overlapped entries": overlapping_zip(900, 1 << 20),
+        "the zip file cannot be read": overlapping_zip(900, 1 << 20),
         "more bytes than are allowed": parquet_bomb(20 << 30),
         "the Parquet file cannot be read": b"PAR1" + b"x" * 40 + b"PAR1",
         "the data are damaged": b"\x1f\x8b\x08\x00" + b"x" * 40,
@@ -49,8 +50,8 @@ async def test_hostile_files_fail_in_a_sentence_and_the_worker_goes_on(stack: St
         "all 1 rows were rejected": b"email,age\nnobody,x\n",
         "nothing but white space": b" " * 100,
     }
-    for says, data in files.items():
-        found = await upload(admin, data)
+    ended = await asyncio.gather(*(upload(admin, data) for data in files.values()))
+    for says, found in zip(files, ended, strict=True):
         assert found["state"] == "failed", (says, found)
         assert says in found["error"], found
     assert (await upload(admin, good()))["state"] == "completed"
@@ -82,4 +83,5 @@ async def test_a_program_called_csv_is_refused_at_the_door(
         assert (await nobody.get("/v1/credits")).json()["balance"] == 5
     params = {"dataset": "people", "filename": "people.csv"}
     refused = await admin.post("/v1/uploads", params=params, content=head + b"\x00" * 100)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (415, "unsupported_format"), refused.text
+    assert refused.status_code == 415, refused.text
+    assert "a program" in refused.text

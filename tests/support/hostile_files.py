@@ -53,7 +53,7 @@ def overlapping_zip(files: int, size: int) -> bytes:
 
 def parquet_bomb(decoded: int) -> bytes:
     """A small row group, and a footer that names it again and again: every row group is the same bytes."""
-    rows, text = 200_000, "x" * 400
+    rows, text = 10_000, "x" * 8000
     column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([text]))
     sink = io.BytesIO()
     parquet.write_table(pa.table({"source": column}), sink, row_group_size=rows)
