@@ -125,21 +125,31 @@ async function guarded(act) {
   }
 }
 
+// What was promised for which query: running exactly that one holds the gateway to it.
+let promise = { asked: "", quoteId: null };
+
 async function quote() {
-  const quoted = await call("POST", "/v1/query/quote", body());
+  const asked = body();
+  const quoted = await call("POST", "/v1/query/quote", asked);
+  promise = { asked: JSON.stringify(asked), quoteId: quoted.quote_id };
+  const least = quoted.credits_min === quoted.credits_max ? "" : `${quoted.credits_min} to `;
   form.querySelector("[data-quoted]").textContent =
-    `costs ${quoted.credits_min} to ${quoted.credits_max} credits, about ${quoted.rows_estimate} rows`;
+    `costs ${least}${quoted.credits_max} ${quoted.credits_max === 1 ? "credit" : "credits"}, at most ${quoted.rows_estimate.toLocaleString("en")} rows`;
 }
 
 async function run() {
   const started = performance.now();
-  const answer = await call("POST", "/v1/query", body());
+  const asked = body();
+  if (promise.quoteId && promise.asked === JSON.stringify(asked)) asked.quote_id = promise.quoteId;
+  promise = { asked: "", quoteId: null };
+  form.querySelector("[data-quoted]").textContent = "";
+  const answer = await call("POST", "/v1/query", asked);
   const told = answer.metadata;
   const figures = [
     ["Rows", `${told.returned} of ${told.total_records ?? "–"}`],
     ["Price", told.credits_used === 1 ? "1 credit" : `${told.credits_used} credits`],
     ["Left", told.credits_remaining],
-    ["On the server", `${told.response_time} ms`],
+    ["On the server", `${told.response_time} ms${told.cached ? ", kept answer" : ""}`],
     ["In the browser", `${Math.round(performance.now() - started)} ms`],
   ];
   document.querySelector("[data-figures]").replaceChildren(...figures.map(tile));
