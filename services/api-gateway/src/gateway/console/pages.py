@@ -14,6 +14,7 @@ router = APIRouter(include_in_schema=False, route_class=HtmlRoute)
 _LOW_CREDITS = 10
 _LISTED = 50
 _RECENT = 10
+_LOOKED_THROUGH = 300
 _DAYS = 30
 _REJECTS_SHOWN = 50
 Words = Annotated[str, Query(max_length=200)]
@@ -24,7 +25,7 @@ async def overview(page: Shown) -> Response:
     stats, poorest, recent = await gather(
         page.ask("/v1/admin/stats"),
         page.ask("/v1/admin/users", role="user", status="active", sort="credits ASC", limit=8),
-        page.ask("/v1/admin/logs", limit=_LISTED),
+        page.ask("/v1/admin/logs", limit=_LOOKED_THROUGH),
     )
     low = [user for user in poorest.document if user["credits"] < _LOW_CREDITS] if poorest.ok else []
     # Looking at the console is in the log too; here it would hide everybody else.
