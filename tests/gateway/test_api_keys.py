@@ -153,6 +153,49 @@ async def test_without_the_store_a_key_is_unavailable_not_invalid(tmp_path: Path
     assert (await keys.caller(_KEY)).username == "ada"
 
 
+async def test_whatever_is_wrong_with_a_key_the_same_is_done(tmp_path: Path) -> None:
+    """So an unknown prefix and a wrong secret take the same time: one look-up of one digest, for each of them."""
+    keys, pool = _keys(tmp_path)
+    for wrong in (b"bd_0011aabb_wrong", b"bd_ffffffff_secret", b"x", _KEY[:-1], _KEY.upper()):
+        with pytest.raises(InvalidApiKey):
+            await keys.caller(wrong)
+        assert pool.asked.pop() == [hashlib.sha256(wrong).hexdigest()]
+        assert not pool.asked
+
+
+async def test_a_key_is_not_kept_longer_than_it_lives(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    keys, pool = _keys(tmp_path, clock)
+    pool.left_s = 2.0
+    await keys.caller(_KEY)
+    clock.seconds += 2
+    pool.active = False
+    with pytest.raises(InvalidApiKey):
+        await keys.caller(_KEY)
+
+
+async def test_a_change_that_is_announced_during_a_look_up_is_not_overwritten_by_it(tmp_path: Path) -> None:
+    keys, pool = _keys(tmp_path)
+    asking = asyncio.ensure_future(keys.caller(_KEY))
+    await asyncio.sleep(0)
+    keys.forget(UUID(int=2))
+    await asking
+    pool.active = False
+    with pytest.raises(InvalidApiKey):
+        await keys.caller(_KEY)
+
+
+async def test_forgetting_one_user_leaves_the_others(tmp_path: Path) -> None:
+    keys, pool = _keys(tmp_path)
+    await keys.caller(_KEY)
+    keys.forget(UUID(int=3))
+    await keys.caller(_KEY)
+    assert len(pool.asked) == 1
+    keys.forget(UUID(int=2))
+    await keys.caller(_KEY)
+    assert len(pool.asked) == 2
+
+
 async def test_many_strangers_are_one_look_up(tmp_path: Path) -> None:
     keys, pool = _keys(tmp_path)
     results = await asyncio.gather(*(keys.caller(b"guess %d" % n) for n in range(100)), return_exceptions=True)

@@ -15,6 +15,7 @@ from gateway.roles import (
     require_covers,
     require_grantable,
     require_may_act,
+    require_may_load,
     require_one_left,
     require_role,
     require_scope,
@@ -103,3 +104,7 @@ def test_a_dataset_is_seen_by_whom_it_declares_and_by_whom_it_was_granted() -> N
     assert list(datasets_of(caller("admin"), datasets)) == ["open", "closed"]
     assert list(datasets_of(granted, datasets)) == ["open", "closed"]
     assert [may_load(who, datasets["closed"]) for who in (caller("admin"), granted)] == [False, True]
+    require_may_load(granted, datasets["closed"])
+    with pytest.raises(Forbidden) as refused:
+        require_may_load(caller("admin"), datasets["closed"])
+    assert refused.value.details == {"dataset": "closed"}

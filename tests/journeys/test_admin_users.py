@@ -142,10 +142,12 @@ async def test_a_deleted_user_is_gone_for_good_and_its_log_stays(person: Person,
         assert (await admin.post(f"{person.admin_path}/{route}", json=body)).status_code == 404
     assert (await admin.delete(person.admin_path)).status_code == 404
 
-    async def logged() -> bool:
-        return len((await admin.get(f"{person.admin_path}/logs")).json()) >= 1
+    async def logged() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = (await admin.get(f"{person.admin_path}/logs")).json()
+        return rows
 
-    await until("the log of the deleted user", logged, deadline_s=30)
+    rows = await until("the log of the deleted user", logged, deadline_s=30)
+    assert {row["username"] for row in rows} == {f"deleted-{person.id}"}
     # The name is free again, for somebody else.
     assert (await create_user(admin, person.username))["user"]["id"] != person.id
 

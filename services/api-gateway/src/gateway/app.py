@@ -52,7 +52,14 @@ _ROUTERS = (
 
 def create_app() -> FastAPI:
     """Routes and error envelope; `app.state.gateway` is set by whoever serves it."""
-    app = FastAPI(title="BigData API", version="1", openapi_url="/openapi.json", docs_url="/docs", redoc_url=None)
+    app = FastAPI(
+        title="BigData API",
+        version="1",
+        openapi_url="/openapi.json",
+        docs_url="/docs",
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     install_error_envelope(app)
     for router in _ROUTERS:
         app.include_router(router)

@@ -87,6 +87,11 @@ def may_load(caller: Caller, dataset: Dataset) -> bool:
     return dataset.name in caller.datasets or dataset.access.may_load(caller.role, caller.username)
 
 
+def require_may_load(caller: Caller, dataset: Dataset) -> None:
+    if not may_load(caller, dataset):
+        raise Forbidden(f"You may not load into {dataset.name}", details={"dataset": dataset.name})
+
+
 def require_may_create(caller: Caller, role: str) -> None:
     """Only a super admin makes another one."""
     require_may_act(caller, caller.role, role)

@@ -65,7 +65,7 @@ async def post_upload(
 ) -> Response:
     """Body: the file, or multipart/form-data with one field `file`. 202 when it is durable; loading follows."""
     gateway, trail = gateway_of(request), trail_of(request)
-    dataset_named(dataset, gateway.datasets)
+    require_may_load(caller, dataset_named(dataset, gateway.datasets))
     if format is not None and format not in FORMATS:
         raise UnsupportedFormat(f"format is one of {', '.join(FORMATS)}, or absent")
     if replaces is not None:
