@@ -27,7 +27,7 @@ from common.topics import INGEST_UPLOADS
 from gateway.api_keys import caller_with
 from gateway.audit_trail import trail_of
 from gateway.query_plan import dataset_named
-from gateway.roles import ADMIN_READERS, Caller
+from gateway.roles import ADMIN_READERS, Caller, require_may_load
 from gateway.upload_body import Arriving, packed_name, shown_name
 from gateway.upload_status import list_uploads, same_content, status_of
 from gateway.wiring import Gateway, gateway_of
