@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
 
 from common.ids import new_id
@@ -161,3 +162,23 @@ async def test_uploads_are_listed_in_pages_newest_first(admin: httpx.AsyncClient
     listed = [one["upload_id"] for one in page.json() + following.json()]
     assert listed[:3] == sent[::-1]
     assert len(set(listed)) == 4
+
+
+async def test_progress_comes_as_events_that_end_with_the_final_state(
+    admin: httpx.AsyncClient, payer: httpx.AsyncClient
+) -> None:
+    upload_id = (await send(admin, unique_csv("events@example.com,none,x"))).json()["upload_id"]
+    named: list[tuple[str, dict[str, Any]]] = []
+    async with asyncio.timeout(90), admin.stream("GET", f"/v1/uploads/{upload_id}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        name = ""
+        async for line in stream.aiter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                named.append((name, orjson.loads(line.removeprefix("data: "))))
+    assert [one for one, _ in named] == ["progress"] * (len(named) - 1) + ["end"]
+    assert named[-1][1] == (await admin.get(f"/v1/uploads/{upload_id}")).json()
+    assert named[-1][1]["rows"] == {"total": 2, "accepted": 1, "rejected": 1}
+    assert (await payer.get(f"/v1/uploads/{upload_id}/events")).status_code in {403, 404}
+    assert (await admin.get(f"/v1/uploads/{new_id()}/events")).status_code == 404

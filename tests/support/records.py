@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from common.topics import INGEST_RECORDS
 from devstack.stack import Stack
@@ -72,3 +72,56 @@ async def buried(stack: Stack, *values: bytes | None) -> list[ConsumerRecord]:
 
 def headers_of(letter: ConsumerRecord) -> dict[str, str]:
     return {name: value.decode("utf-8", "replace") for name, value in letter.headers}
+
+
+async def committed_past_effect(stack: Stack, group: str = "ingest-records") -> dict[int, tuple[int, int]]:
+    """I5: partitions whose committed offset is past what is durable, and both. Empty is well."""
+    done = await progress(stack)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=stack.status().to_json()["kafka"], group_id=group, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        places = [TopicPartition(INGEST_RECORDS.name, number) for number in range(INGEST_RECORDS.partitions)]
+        committed = {place.partition: await consumer.committed(place) or 0 for place in places}
+    finally:
+        await consumer.stop()
+    return {part: (at, done.get(part, 0)) for part, at in committed.items() if at > done.get(part, 0)}
+
+
+async def ends(stack: Stack) -> dict[TopicPartition, int]:
+    """The end of each partition of the records topic."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=stack.status().to_json()["kafka"])
+    await consumer.start()
+    try:
+        places = [TopicPartition(INGEST_RECORDS.name, number) for number in range(INGEST_RECORDS.partitions)]
+        consumer.assign(places)
+        found: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def all_durable(stack: Stack, *, deadline_s: float = 60) -> None:
+    """Lag 0: every record that is in the topic now is loaded or buried."""
+    wanted = {place.partition: end for place, end in (await ends(stack)).items() if end}
+
+    async def durable() -> bool:
+        done = await progress(stack)
+        return all(done.get(part, 0) >= end for part, end in wanted.items())
+
+    await until("every record to be durable", durable, deadline_s=deadline_s, every_s=0.2)
+
+
+async def deliver_all_again(stack: Stack, group: str = "ingest-records") -> None:
+    """Set the group back to the beginning, as a lost or reset offset would. The group must have no member."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=stack.status().to_json()["kafka"], group_id=group, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        places = [TopicPartition(INGEST_RECORDS.name, number) for number in range(INGEST_RECORDS.partitions)]
+        consumer.assign(places)
+        await consumer.commit(dict.fromkeys(places, 0))
+    finally:
+        await consumer.stop()

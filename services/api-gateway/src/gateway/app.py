@@ -19,6 +19,7 @@ from gateway import (
     query_receipts,
     topic_lag,
     upload_commands,
+    upload_events,
     upload_rejects,
     uploads,
 )
@@ -38,6 +39,7 @@ _ROUTERS = (
     uploads.router,
     upload_rejects.router,
     upload_commands.router,
+    upload_events.router,
     keys.router,
     admin.router,
     admin_users.router,

@@ -113,6 +113,7 @@ class ChunkLoader:
                     await self._manifest.interrupted(chunk)
                     return None
                 self._moved()
+                self._check_rejects(chunk, tally.counts)
         _check(chunk, tally.counts)
         faultpoint("ingest.before_manifest")
         outcome = await self._manifest.done(chunk, tally.counts, tally.dropped)
@@ -120,6 +121,15 @@ class ChunkLoader:
         _rows.labels(chunk.dataset, "accepted").inc(tally.counts.accepted)
         _rows.labels(chunk.dataset, "rejected").inc(tally.counts.rejected)
         return outcome
+
+    def _check_rejects(self, chunk: Chunk, so_far: Counts) -> None:
+        """A file of which hardly anything fits must not be written into the quarantine as a whole."""
+        found = so_far.accepted + so_far.rejected
+        if so_far.rejected > self._settings.rejects_max and so_far.rejected > found * self._settings.rejects_share_max:
+            raise Permanent(
+                f"{so_far.rejected} of the first {found} rows of chunk {chunk.chunk_no} were rejected: "
+                "the rest was not read"
+            )
 
     async def _write(self, chunk: Chunk, dataset: Dataset, block: LoadedBlock) -> None:
         doubt = Doubt(str(chunk.upload_id), chunk.generation) if chunk.in_doubt else None

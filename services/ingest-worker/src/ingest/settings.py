@@ -24,6 +24,8 @@ class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettin
     chunk_bytes: int = Field(32 << 20, ge=1 << 16, le=1 << 30, description="about the size of one chunk of a file")
     chunks_ahead: int = Field(12, ge=1, le=10_000, description="of one upload that wait for loaders; others take turns")
     chunk_attempts_max: int = Field(3, ge=1, le=100, description="times a chunk may stop its loader; then it fails")
+    rejects_max: int = Field(100_000, ge=0, description="with the share: beyond both in one chunk, the upload fails")
+    rejects_share_max: float = Field(0.9, ge=0, le=1, description="of the rows of a chunk that may be rejected")
     chunk_stalled_s: float = Field(300, gt=0, le=86_400, description="silence before a chunk is announced again")
     # One handler call may last as long as one undivided file takes; a member silent for longer is thrown out.
     poll_interval_max_s: int = Field(3600, ge=60, le=86_400, description="longest load of one chunk")
