@@ -153,6 +153,8 @@ async def test_pages_show_every_entry_once(admin: httpx.AsyncClient, stack: Stac
             break
         asked["cursor"] = page.headers["x-next-cursor"]
     assert seen == [answer.headers["x-request-id"] for answer in reversed(answers)]
+    of_another_list = await admin.get("/v1/admin/users", params={"cursor": asked["cursor"]})
+    assert of_another_list.json()["details"][0]["path"] == "query.cursor"
 
 
 async def test_in_csv_no_cell_is_a_formula(admin: httpx.AsyncClient, stack: Stack) -> None:
@@ -209,7 +211,7 @@ async def test_a_user_cannot_follow_the_log(stack: Stack, answered: Answered) ->
         assert (await user.get("/v1/admin/logs/tail")).status_code == 403
 
 
-async def test_who_leaves_the_live_log_is_in_it(admin: httpx.AsyncClient) -> None:
+async def test_a_live_log_is_in_the_log_as_answered(admin: httpx.AsyncClient) -> None:
     async with admin.stream("GET", "/v1/admin/logs/tail") as live:
         request_id = live.headers["x-request-id"]
 
@@ -217,4 +219,4 @@ async def test_who_leaves_the_live_log_is_in_it(admin: httpx.AsyncClient) -> Non
         return (await admin.get("/v1/admin/logs", params={"request_id": request_id})).json()
 
     [entry] = await until("the entry of the live log itself", logged, deadline_s=40)
-    assert entry["status"] == 499
+    assert entry["status"] == 200  # whoever follows leaves in the end: that is no fault of anybody's

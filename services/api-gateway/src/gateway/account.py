@@ -78,13 +78,16 @@ async def statement(caller: Reading, gateway: Running, limit: Limit = 100, curso
     return await statement_of(caller.user_id, gateway, limit=limit, cursor=cursor)
 
 
+_STATEMENT = "statement"
+
+
 async def statement_of(user_id: UUID, gateway: Gateway, *, limit: int, cursor: str | None) -> Response:
     asked = {"user_id": str(user_id), "limit": str(limit)}
     if cursor is not None:
-        asked["cursor"] = str(place_of(cursor, 1)[0])
+        asked["cursor"] = str(place_of(gateway.seals, _STATEMENT, cursor, 1)[0])
     entries, headers = await gateway.credits.read("/v1/statement", asked)
     following = headers.get(CURSOR_HEADER)
-    return page(map(_entry, entries), cursor_of(following) if following else None)
+    return page(map(_entry, entries), cursor_of(gateway.seals, _STATEMENT, following) if following else None)
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,7 @@ async def users(
         descending=direction.upper() == "DESC",
         limit=limit,
         cursor=cursor,
+        seals=gateway.seals,
     )
     fields = ListedUser.model_fields
     shown = [{name: value for name, value in row.items() if name.removesuffix("_mc") in fields} for row in rows]

@@ -78,7 +78,7 @@ async def logs(
     cursor: Cursor = None,
 ) -> Response:
     """The log, newest first. from and to are inclusive. In CSV, what a spreadsheet would run is made text."""
-    rows, following = await read_log(gateway.postgres, wanted, limit=limit, cursor=cursor)
+    rows, following = await read_log(gateway.postgres, wanted, limit=limit, cursor=cursor, seals=gateway.seals)
     if format == "json":
         return page(rows, following)
     headers = {"Content-Disposition": 'attachment; filename="requests.csv"'}
@@ -115,4 +115,6 @@ async def log(_: Reader, gateway: Running, request_id: UUID) -> Response:
 @router.get("/user/{user_id}/logs", response_model=list[LogEntry])
 async def user_logs(_: Reader, gateway: Running, user_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
     await require_user(gateway.postgres, user_id)
-    return page(*await read_log(gateway.postgres, LogFilter(user_id=user_id), limit=limit, cursor=cursor))
+    return page(
+        *await read_log(gateway.postgres, LogFilter(user_id=user_id), limit=limit, cursor=cursor, seals=gateway.seals)
+    )

@@ -1,7 +1,5 @@
 """How rows become JSON: bare arrays, amounts in credits, and the next page's cursor in a header."""
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeAlias
 
@@ -12,6 +10,7 @@ from pydantic import AfterValidator
 
 from common.errors import InvalidRequest
 from common.prices import credits as as_credits
+from gateway.query_seals import BadSeal, Seals
 
 Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 CURSOR_HEADER = "X-Next-Cursor"
@@ -53,21 +52,20 @@ def page(rows: Iterable[Row], next_cursor: str | None = None) -> Response:
     return Response(encoded([public(row) for row in rows]), headers=headers, media_type="application/json")
 
 
-def cursor_of(*place: Any) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([*place], default=str)).decode()
+def cursor_of(seals: Seals, of: str, *place: Any) -> str:
+    """Where the next page of this list begins. Sealed: it comes back as it left, and to the list it is of."""
+    return seals.seal(f"cursor of {of}", [str(part) for part in place])
 
 
-def place_of(cursor: str | None, parts: int) -> list[str | None]:
+def place_of(seals: Seals, of: str, cursor: str | None, parts: int) -> list[str | None]:
     """Where a cursor continues, as text for the statement to cast. Its values are only ever parameters."""
     if cursor is None:
         return [None] * parts
     try:
-        place = orjson.loads(base64.urlsafe_b64decode(cursor))
-    except (binascii.Error, ValueError):
-        place = None
-    if not isinstance(place, list) or len(place) != parts or "\x00" in str(place):
-        raise bad_cursor()
-    return [str(part) for part in place]
+        place: list[str | None] = seals.open(f"cursor of {of}", cursor)
+    except BadSeal:
+        raise bad_cursor() from None
+    return place
 
 
 def bad_cursor() -> InvalidRequest:

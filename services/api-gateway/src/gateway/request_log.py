@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from common.postgres import Pool, outage_is_unavailable
 from gateway.answers import bad_cursor, cursor_of, place_of
+from gateway.query_seals import Seals
 
 
 class LogEntry(BaseModel):
@@ -86,13 +87,16 @@ _ID_IS_NEAR = timedelta(days=1)
 _UUID_VERSION = 7
 
 
+_LIST = "log"
+
+
 async def read_log(
-    postgres: Pool, wanted: LogFilter, *, limit: int, cursor: str | None
+    postgres: Pool, wanted: LogFilter, *, limit: int, cursor: str | None, seals: Seals
 ) -> tuple[list[asyncpg.Record], str | None]:
     """Newest first; one page and the next page's cursor. What was answered just now may still be on its way."""
     where = _Where(wanted)
     if cursor is not None:
-        where.add(_BEFORE, *place_of(cursor, 2))
+        where.add(_BEFORE, *place_of(seals, _LIST, cursor, 2))
     async with outage_is_unavailable("The request log"):
         try:
             rows = await postgres.fetch(
@@ -102,7 +106,7 @@ async def read_log(
         except asyncpg.DataError:
             raise bad_cursor() from None
     last = rows[limit - 1] if len(rows) > limit else None
-    return rows[:limit], cursor_of(last["created_at"], last["id"]) if last else None
+    return rows[:limit], cursor_of(seals, _LIST, last["created_at"], last["id"]) if last else None
 
 
 async def read_log_after(postgres: Pool, wanted: LogFilter, *, since: datetime, limit: int) -> list[asyncpg.Record]:
@@ -116,8 +120,9 @@ async def read_log_after(postgres: Pool, wanted: LogFilter, *, since: datetime, 
 
 
 async def read_entry(postgres: Pool, request_id: UUID) -> asyncpg.Record | None:
-    rows, _ = await read_log(postgres, LogFilter(request_id=request_id), limit=1, cursor=None)
-    return rows[0] if rows else None
+    where = _Where(LogFilter(request_id=request_id))
+    async with outage_is_unavailable("The request log"):
+        return await postgres.fetchrow(f"{_SHOWN}{where.sql}", *where.values)
 
 
 class _Where:

@@ -8,6 +8,7 @@ import asyncpg
 from common.errors import NotFound
 from common.postgres import Pool, outage_is_unavailable
 from gateway.answers import bad_cursor, cursor_of, place_of
+from gateway.query_seals import Seals
 
 Sort = Literal["created_at", "username", "credits", "last_used_at"]
 # What each sort orders by, never null, and the type its cursor is cast to.
@@ -28,6 +29,9 @@ _FROM = """
 """
 
 
+_LIST = "users"
+
+
 async def list_users(
     postgres: Pool,
     *,
@@ -38,6 +42,7 @@ async def list_users(
     descending: bool,
     limit: int,
     cursor: str | None,
+    seals: Seals,
 ) -> tuple[list[asyncpg.Record], str | None]:
     """One page and the next page's cursor."""
     by, kind = _SORTS[sort]
@@ -49,10 +54,10 @@ async def list_users(
      ORDER BY {by} {direction}, u.id {direction} LIMIT $6"""
     async with outage_is_unavailable("The user store"):
         try:
-            rows = await postgres.fetch(statement, search, role, status, *place_of(cursor, 2), limit + 1)
+            rows = await postgres.fetch(statement, search, role, status, *place_of(seals, _LIST, cursor, 2), limit + 1)
         except asyncpg.DataError:
             raise bad_cursor() from None
-    following = cursor_of(rows[limit - 1]["place"], rows[limit - 1]["id"]) if len(rows) > limit else None
+    following = cursor_of(seals, _LIST, rows[limit - 1]["place"], rows[limit - 1]["id"]) if len(rows) > limit else None
     return rows[:limit], following
 
 
