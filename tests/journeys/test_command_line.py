@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from bigdata_client.cli import build
 from common.ids import new_id
 from devstack.stack import Stack
+from support.polling import until
 
 
 class Bigdata:
@@ -40,11 +42,11 @@ def bigdata(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bi
 async def test_files_are_loaded_looked_at_and_corrected(bigdata: Bigdata, tmp_path: Path) -> None:
     mark = f"cli-{new_id()}"
     for number in (1, 2):
-        (tmp_path / f"part{number}.csv").write_text(f"email,age\n{mark}-{number}@example.com,{number}\n")
+        (tmp_path / f"part{number}.csv").write_text(f"email,city,age\n{mark}-{number}@example.com,{mark},{number}\n")
     loaded = await bigdata.json("ingest", str(tmp_path / "part*.csv"), "--dataset", "people")
     assert [(one["state"], one["rows"]["accepted"]) for one in loaded] == [("completed", 1)] * 2
 
-    dirty = f"email,age\n{mark}-3@example.com,3\nno address,4\n"
+    dirty = f"email,city,age\n{mark}-3@example.com,{mark},3\nno address,,4\n"
     (sent,) = await bigdata.json("ingest", "-", "-d", "people", "--name", "dirty.csv", given=dirty, exit_code=7)
     upload_id = sent["upload_id"]
     assert (await bigdata.json("uploads", "show", upload_id))["rows"]["rejected"] == 1
@@ -54,12 +56,31 @@ async def test_files_are_loaded_looked_at_and_corrected(bigdata: Bigdata, tmp_pa
     await bigdata("quarantine", "download", upload_id, "-f", "csv", "--to", str(tmp_path / "rejects.csv"))
     assert "no address" in (tmp_path / "rejects.csv").read_text()
 
-    asked = ("query", "people", "-w", f"email^={mark}", "-s", "email,age", "--sort", "age", "-n", "10")
+    asked = ("query", "people", "-w", f"city^={mark}", "-s", "city,email,age", "--sort", "age", "-n", "10")
     found = await bigdata.json(*asked)
     assert [row["age"] for row in found["data"]] == [1, 2, 3]
-    assert f"{mark}-3@example.com" in (await bigdata(*asked)).stdout
+    # The demo's user has no scope for personal columns.
+    assert (await bigdata(*asked)).stdout.count("c***@example.com") == 3
     lines = (await bigdata(*asked, "--follow", "-o", "csv")).stdout
     assert [row["age"] for row in csv.DictReader(io.StringIO(lines))] == ["1", "2", "3"]
+    assert (await bigdata(*asked, "-o", "csv")).stdout.count(mark) == 3
+    parquet = tmp_path / "rows.parquet"
+    await bigdata(*asked, "-o", "parquet", "--to", str(parquet))
+    assert pq.read_table(parquet).column("age").to_pylist() == [1, 2, 3]
+    quote = await bigdata.json(*asked, "--quote")
+    assert 0 < quote["credits_min"] <= quote["credits_max"]
+    counted = await bigdata.json("query", "-w", f"city={mark}", "--metric", "n=count()", "--metric", "a=avg(age)")
+    assert counted["data"] == [{"n": 3, "a": 2}]
+
+    dry = await bigdata.json("quarantine", "replay", upload_id, "--dry-run")
+    assert (dry["rows"]["failed"], dry["rows"]["passed"]) == (1, 0)
+    assert (await bigdata.json("uploads", "undo", upload_id, "--yes", "--deadline", "120"))["state"] == "undone"
+
+    async def two_are_left() -> bool:
+        left = await bigdata.json("query", "people", "-w", f"city={mark}", "-s", "age")
+        return len(left["data"]) == 2
+
+    await until("the undone row to be gone", two_are_left, deadline_s=60, every_s=1)
 
 
 async def test_an_admin_makes_a_user_who_then_looks_around(bigdata: Bigdata) -> None:

@@ -1,8 +1,10 @@
 """The Python client as a program uses it, against everything real."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,11 +49,21 @@ async def test_a_file_is_sent_followed_and_queried(stack: Stack, admin_client: A
         assert "no address" in await admin.rejects(done.upload_id)
         assert (await admin.upload(file, "people", wait=True)).duplicate_of == done.upload_id
 
-        created = await admin.create_user(f"reader-{new_id()}", credits=3)
+        created = await admin.create_user(f"reader-{new_id()}", credits=10)
         async with AsyncClient(stack.url("gateway"), created.api_key) as reader:
-            found = await reader.query("people", filters={"email": f"{mark}-7@EXAMPLE.com"}, select=["email", "age"])
-            assert found.data == ({"email": f"{mark}-7@example.com", "age": 7},)
-            assert (found.metadata.credits_used, found.metadata.credits_remaining) == (1, 2)
+            found = await reader.query(
+                "people", filters={"email": f"{mark}-7@EXAMPLE.com"}, select=["first_name", "age"]
+            )
+            assert found.data == ({"first_name": "Ann", "age": 7},)
+            assert (found.metadata.credits_used, found.metadata.credits_remaining) == (1, 9)
+            mine: Mapping[str, Any] = {"filters": {"upload_id": done.upload_id}, "select": ["age"], "sort": "age"}
+            assert (await reader.query_arrow(mine, limit=5)).column("age").to_pylist() == [0, 1, 2, 3, 4]
+            assert [len(page) async for page in reader.pages(mine, limit=40)] == [40, 10]
+            quote = await reader.quote(mine)
+            assert (await reader.query(mine, quote_id=quote.quote_id)).metadata.credits_used <= quote.credits_max
+            streamed = await reader.query_to_file(tmp_path / "rows.csv", mine, format="csv")
+            assert len((tmp_path / "rows.csv").read_text().splitlines()) == 51
+            assert streamed.query_id
             receipt = await until("the receipt", lambda: _receipt(reader, found.metadata.query_id), deadline_s=30)
             assert receipt is not None
             assert (receipt.state, receipt.credits_used) == ("captured", 1)
