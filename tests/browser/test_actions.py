@@ -1,6 +1,9 @@
 """What admins do in the console, done in a browser: each page's main action, to its visible end."""
 
+import asyncio
+import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -97,7 +100,8 @@ async def test_a_file_is_sent_followed_tried_again_and_undone(visitor: Visitor, 
     visitor.expected.add("/events")
     rows = [f"{mark}-{i}@example.com,{'old' if i == 7 else i % 80},Ada" for i in range(5000)]
     file = tmp_path / f"{mark}.csv"
-    file.write_text("\n".join(["email,age,first_name", *rows]))
+    content = "\n".join(["email,age,first_name", *rows])
+    file.write_text(content)
     await visitor.open("/uploads")
     await page.get_by_label("Dataset").select_option("people")
     await page.get_by_label("File", exact=True).set_input_files(file)
@@ -112,6 +116,18 @@ async def test_a_file_is_sent_followed_tried_again_and_undone(visitor: Visitor, 
     saved = (tmp_path / "rejects.csv").read_text()
     assert saved.splitlines()[0].replace('"', "").startswith("chunk_no,row_no,line,column,reason,raw")
     assert f"{mark}-7@" in saved
+
+    # The same content once more, dropped this time.
+    await visitor.open("/uploads")
+    await page.get_by_label("Dataset").select_option("people")
+    dropped = await page.evaluate_handle(
+        "([text, name]) => { const all = new DataTransfer(); all.items.add(new File([text], name)); return all; }",
+        [content, "again.csv"],
+    )
+    await page.locator("[data-drop]").dispatch_event("drop", {"dataTransfer": dropped})
+    await expect(page.get_by_text("The same content was loaded before")).to_be_visible()
+    await page.get_by_role("link", name="this upload").click()
+    await expect(page.locator("h1")).to_contain_text(file.name)
 
     await page.get_by_role("button", name="Replay: dry run").click()
     await expect(page.locator("[data-shown]")).to_contain_text("rows failed")
@@ -148,6 +164,16 @@ async def test_a_query_is_composed_run_and_copied(stack: Stack, browser: Browser
         copied = await page.evaluate("navigator.clipboard.readText()")
         assert copied.startswith(f"curl -s {stack.url()}/v1/query")
         assert created["api_key"] not in copied
+        await page.get_by_role("button", name="Copy as Python").click()
+        script = await page.evaluate("navigator.clipboard.readText()")
+        ran = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", script),
+            env={**os.environ, "BIGDATA_API_KEY": created["api_key"]},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await asyncio.wait_for(ran.communicate(), 60)
+        assert (ran.returncode, b"credits used" in printed) == (0, True), printed
         one.expected.add("422")
         await page.locator("textarea").fill('{"dataset": "people", "limits": 1}')
         await page.get_by_role("button", name="Run").click()

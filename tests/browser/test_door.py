@@ -11,7 +11,7 @@ import pytest
 from common.ids import new_id
 from devstack.stack import Stack
 from support.client import Answered, create_user, open_client
-from support.stack import further_copy
+from support.stack import further_copy, without
 
 CREATE = "/console/api/v1/admin/create-user"
 
@@ -150,6 +150,28 @@ async def test_a_session_ends_by_signing_out_by_idleness_and_by_age(
             assert await postgres.fetchval(left + "WHERE k.user_id = $1", created["user"]["id"]) == 1
     finally:
         await postgres.close()
+
+
+async def test_a_session_ends_with_its_user(stack: Stack, answered: Answered, admin: httpx.AsyncClient) -> None:
+    created = await create_user(admin, f"viewer-{new_id().hex[-12:]}", role="viewer", credits=0)
+    async with nobody(stack, answered) as client:
+        await sign_in(client, created["api_key"])
+        assert (await client.get("/console")).status_code == 200
+        disabled = await admin.post(f"/v1/admin/user/{created['user']['id']}/disable")
+        assert disabled.status_code == 200, disabled.text
+        ended = await client.get("/console/users")
+        assert (ended.status_code, ended.headers["location"]) == (303, "/console/sign-in?ended=1")
+        assert 'bigdata_console=""' in ended.headers["set-cookie"]
+        assert "has ended" in (await client.get(ended.headers["location"])).text
+
+
+@pytest.mark.long
+async def test_losing_redis_signs_nobody_out(stack: Stack, answered: Answered, admin_key: str) -> None:
+    async with nobody(stack, answered) as client:
+        await sign_in(client, admin_key)
+        async with without(stack, "redis"):
+            assert (await client.get("/console/users")).status_code == 200
+        assert (await client.get("/console/users")).status_code == 200
 
 
 async def test_what_is_not_there_is_a_page_that_says_so(stack: Stack, answered: Answered, admin_key: str) -> None:

@@ -187,15 +187,28 @@ function written(language, asked) {
   const address = `${location.origin}/v1/query`;
   if (language === "curl") {
     const quoted = JSON.stringify(asked).replaceAll("'", "'\\''");
-    return `curl -s ${address} -H "x-api-key: $KEY" -H "content-type: application/json" -d '${quoted}'`;
+    return `curl -s ${address} -H "x-api-key: $BIGDATA_API_KEY" -H "content-type: application/json" -d '${quoted}'`;
   }
   return [
-    "import json, os, urllib.request",
-    `body = json.loads(${JSON.stringify(JSON.stringify(asked))})`,
-    `request = urllib.request.Request("${address}", json.dumps(body).encode(), {"x-api-key": os.environ["KEY"]})`,
-    "answer = json.load(urllib.request.urlopen(request))",
-    'print(answer["metadata"], *answer["data"], sep="\\n")',
+    "import os",
+    "",
+    "from bigdata_client import Client",
+    "",
+    `with Client(${JSON.stringify(location.origin)}, os.environ["BIGDATA_API_KEY"]) as client:`,
+    `    result = client.query(${python(asked)})`,
+    "    for row in result:",
+    "        print(row)",
+    '    print(result.metadata.credits_used, "credits used,", result.metadata.credits_remaining, "left")',
+    "",
   ].join("\n");
+}
+
+function python(value) {
+  if (value === null) return "None";
+  if (value === true || value === false) return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value === "object") return `{${Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${python(one)}`).join(", ")}}`;
+  return JSON.stringify(value);
 }
 
 if (form) begin();
