@@ -43,7 +43,7 @@ _NO_VALUES = {
     "a name that is not ascii": '{"límit": 1}'.encode(),
     "an unknown name": b'{"nothing": 1}',
 }
-_NO_LIMITS = ("true", '"5"', "1.5", "0", "-1", "1e9", "9223372036854775808", "[1]", "{}", "null")
+_NO_LIMITS = ("true", '"5"', "1.5", "0", "-1", "1e9", "9223372036854775808", "[1]", "{}")
 
 
 @pytest_asyncio.fixture

@@ -45,7 +45,7 @@ async def key(admin: httpx.AsyncClient) -> AsyncIterator[str]:
 
 
 async def test_no_operation_answers_what_is_not_documented(stack: Stack, key: str) -> None:
-    await asyncio.to_thread(_fuzz, stack.url(), key, 8)
+    await asyncio.to_thread(_fuzz, stack.url(), key, 5)
 
 
 @pytest.mark.long
