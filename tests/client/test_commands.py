@@ -336,3 +336,17 @@ def test_a_client_that_is_interrupted_ends_at_once(bigdata: Bigdata) -> None:
     bigdata.handler = handler
     shown = bigdata("whoami")
     assert (shown.exit_code, shown.stderr) == (130, "interrupted\n")
+
+
+def test_a_person_is_erased_by_one_identity_and_only_after_a_yes(bigdata: Bigdata) -> None:
+    done = {"state": "done", "rows": 3}
+    bigdata.handler = lambda _: httpx.Response(200, json=done)
+    assert bigdata("erase", "--email", "a@x.org", given="n\n").exit_code == 0
+    assert not bigdata.seen
+    assert bigdata("erase", "--dataset", "people", "--email", "a@x.org", "--yes").exit_code == 0
+    assert bigdata.seen[-1].url.path == "/v1/admin/erasures"
+    assert bigdata.body == {"dataset": "people", "column": "email", "value": "a@x.org", "wait_s": 30}
+    assert bigdata("erase", "--by", "customer_id=7", "--yes").exit_code == 0
+    assert (bigdata.body["column"], bigdata.body["value"]) == ("customer_id", "7")
+    for wrong in ((), ("--email", "a", "--phone", "1"), ("--by", "customer_id")):
+        assert bigdata("erase", *wrong, "--yes").exit_code == 2

@@ -174,16 +174,13 @@ async def test_a_load_that_failed_leaves_nothing_and_waits_for_loaders_that_stil
     assert await stores.excluded(target) == []
 
 
-async def test_a_replacement_undoes_what_it_replaces_once_it_is_loaded(stores: Stores) -> None:
-    target, other = people("replaced"), people("replacement")
-    jobs = await jobs_for(stores, target, other)
+async def test_a_correction_is_told_by_what_it_corrects_and_undoes_nothing(stores: Stores) -> None:
+    target = people("corrected")
+    await jobs_for(stores, target)
     first = await stores.load(target, FIRST)
-    await stores.load(target, MIDDLE, replaces=first)
-    assert await stores.excluded(target) == [str(first)]
-    await jobs.work_off()
-    await stores.load(other, MIDDLE)
-    assert await seen(stores, f"{target.name} FINAL") == await seen(stores, f"{other.name} FINAL")
-    assert (await stores.state(first))["state"] == "undone"
+    second = await stores.load(target, MIDDLE, replaces=first)
+    state = await stores.state(first)
+    assert (state["state"], state["corrected_by"]) == ("completed", second)
 
 
 async def test_what_cannot_be_undone_is_a_job_that_says_why(stores: Stores) -> None:

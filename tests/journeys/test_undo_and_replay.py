@@ -64,15 +64,18 @@ async def test_a_load_is_undone_and_the_same_file_loads_again(stack: Stack, admi
     assert ages(stack, tag) == [(2, 30)]
 
 
-async def test_a_file_takes_the_place_of_another(stack: Stack, admin: httpx.AsyncClient) -> None:
+async def test_a_file_corrects_the_rejects_of_another(stack: Stack, admin: httpx.AsyncClient) -> None:
     tag = str(new_id())
     first = await load(admin, people(tag, 1, bad=2))
     flights = {"dataset": "flights", "replaces": first}
     refused = await admin.post("/v1/uploads", params=flights, content=people(tag, 2))
     assert (refused.status_code, refused.json()["details"][0]["path"]) == (422, "replaces")
-    await load(admin, people(tag, 2, count=10), replaces=first)
-    await in_state(admin, first, "undone")
-    assert ages(stack, tag) == [(2, 10)]
+    fixed = await load(admin, people(tag, 2, count=3), replaces=first)
+    assert (await admin.get(f"/v1/uploads/{first}")).json()["corrected_by"] == fixed
+    assert ages(stack, tag) == [(1, 17), (2, 3)]
+    replayed = await admin.post(f"/v1/uploads/{first}/replay", json={"wait_s": 30})
+    assert replayed.json()["state"] == "failed"
+    assert fixed in replayed.json()["error"]
 
 
 async def test_a_dry_run_says_what_would_pass_and_changes_nothing(admin: httpx.AsyncClient) -> None:
@@ -115,3 +118,27 @@ async def test_rejects_are_masked_without_the_scope_for_personal_data(
             await stranger.delete(f"/v1/uploads/{new_id()}"),
         ):
             assert answer.status_code == 404, answer.text
+
+
+async def test_a_person_is_erased_and_the_log_has_only_a_hash(stack: Stack, admin: httpx.AsyncClient) -> None:
+    tag = str(new_id())
+    upload_id = await load(admin, people(tag, 1, count=2, bad=1))
+    refused = await admin.post("/v1/admin/erasures", json={"dataset": "people", "column": "age", "value": "1"})
+    assert (refused.status_code, refused.json()["details"][0]["path"]) == (422, "column")
+    ask = {"dataset": "people", "column": "email", "value": f" {tag}.0@EXAMPLE.com", "wait_s": 30}
+    answer = await admin.post("/v1/admin/erasures", json=ask)
+    assert answer.status_code == 200, answer.text
+    result = answer.json()
+    assert (result["state"], result["rows"]) == ("done", 2)  # in the history and in the current table
+    assert ages(stack, tag) == [(1, 1)]
+    assert (await admin.get(result["status_url"])).json()["sha256"] == result["sha256"]
+    bad = {"dataset": "people", "column": "email", "value": f"bad.{tag}.0@example.com", "wait_s": 30}
+    assert (await admin.post("/v1/admin/erasures", json=bad)).json()["rejects"] == 1
+    assert tag not in (await admin.get(f"/v1/uploads/{upload_id}/rejects")).text
+
+    async def logged() -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = (await admin.get("/v1/admin/logs", params={"limit": 100})).json()
+        return [one for one in entries if result["sha256"] in str(one)]
+
+    (entry,) = await until("the erasure to be in the log", logged, deadline_s=30)
+    assert tag not in str(entry)

@@ -14,6 +14,7 @@ from common.events import ChunkPlanned, Event, ReplayRequested, UploadReceived
 from common.ids import new_id
 from common.topics import INGEST_CHUNKS
 from ingest.chunks import ChunkLoader
+from ingest.erase import Erase
 from ingest.jobs import Jobs, Kind
 from ingest.planner import Planner
 from ingest.replay import Replay
@@ -104,7 +105,13 @@ class World:
             stores.manifest, self.bucket, stores.clickhouse, datasets, stores.settings, producer=self.producer
         )
         undo = Undo(stores.manifest, stores.clickhouse, datasets, readers_wait_s=0, stalled_s=60)
-        return Jobs(stores.manifest, {"replay": Kind(replay.accept, replay.run), "undo": Kind(undo.accept, undo.run)})
+        erase = Erase(stores.manifest, stores.clickhouse, datasets, stalled_s=60)
+        kinds = {
+            "undo": Kind(undo.accept, undo.run),
+            "replay": Kind(replay.accept, replay.run),
+            "erase": Kind(erase.accept, erase.run),
+        }
+        return Jobs(stores.manifest, kinds)
 
     async def replay(self, target: Dataset, upload_id: UUID, *, dry_run: bool = False) -> dict[str, Any]:
         command = ReplayRequested(upload_id=upload_id, dry_run=dry_run)

@@ -10,6 +10,7 @@ from bigdata_client.command import (
     admin,
     credits_command,
     datasets,
+    erase,
     ingest,
     keys,
     profile,
@@ -21,7 +22,7 @@ from bigdata_client.command import (
 
 _HELP = "BigData API: query big datasets, load them, run the whole system on this machine."
 # `admin` last: it repeats groups of the others.
-_OWN = (query, datasets, ingest, uploads, quarantine, keys, credits_command, profile, users, admin)
+_OWN = (query, datasets, ingest, uploads, quarantine, keys, credits_command, profile, users, erase, admin)
 
 
 def build() -> typer.Typer:

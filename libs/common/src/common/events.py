@@ -37,7 +37,7 @@ class UploadReceived(Event):
     sender: UUID | None = Field(None, description="user_id; none for a bucket drop")
     declared_format: str | None = None
     received_at: datetime = Field(description="arrival of the object; the order time of rows without record_ts")
-    replaces: UUID | None = Field(None, description="the upload that is undone once this one has loaded")
+    replaces: UUID | None = Field(None, description="the upload whose rejected rows this one corrects")
 
 
 class ChunkPlanned(Event):

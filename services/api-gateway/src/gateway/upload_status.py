@@ -141,6 +141,7 @@ def _document(row: asyncpg.Record) -> dict[str, Any]:
         **_pace(row),
         "error": row["error"],
         "duplicate_of": row["duplicate_of"],
+        "corrected_by": row["corrected_by"],
         "created_at": row["created_at"],
         "finished_at": row["finished_at"],
     }
@@ -176,6 +177,7 @@ def _received(event: UploadReceived) -> dict[str, Any]:
         "eta_seconds": None,
         "error": None,
         "duplicate_of": None,
+        "corrected_by": None,
         "created_at": event.received_at.astimezone(UTC),
         "finished_at": None,
     }

@@ -61,7 +61,7 @@ async def post_upload(
     dataset: Annotated[str, Query(max_length=63)],
     filename: Annotated[str | None, Query()] = None,
     format: Annotated[str | None, Query()] = None,  # noqa: A002 - the parameter's public name
-    replaces: Annotated[UUID | None, Query(description="an upload that is undone once this one has loaded")] = None,
+    replaces: Annotated[UUID | None, Query(description="the upload whose rejected rows this one corrects")] = None,
 ) -> Response:
     """Body: the file, or multipart/form-data with one field `file`. 202 when it is durable; loading follows."""
     gateway, trail = gateway_of(request), trail_of(request)
@@ -91,7 +91,7 @@ async def post_upload(
 
 
 async def _replaceable(upload_id: UUID, dataset: str, caller: Caller, gateway: Gateway) -> None:
-    """Raises NotFound for another's upload, UploadBusy while it loads, InvalidRequest for what cannot be replaced."""
+    """Raises NotFound for another's upload, UploadBusy while it loads, InvalidRequest for what has no rejects."""
     status = await status_of(upload_id, caller, gateway.postgres, gateway.bucket)
     fault = None
     if status["dataset"] != dataset:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common.datasets import Dataset
 from ingest import dataset_table, quarantine
+from ingest.erased import NOTHING, Erased, without_erased
 from ingest.formats.sandbox import Limits
 from ingest.manifest import Chunk
 from ingest.reading import Reading
@@ -26,11 +27,15 @@ class LoadedBlock:
     bytes_done: int
 
 
-def blocks_of(chunk: Chunk, stored: Stored, dataset: Dataset, limits: Limits) -> Generator[LoadedBlock]:
+def blocks_of(
+    chunk: Chunk, stored: Stored, dataset: Dataset, limits: Limits, erased: Erased = NOTHING
+) -> Generator[LoadedBlock]:
     origin = dataset_table.Origin(str(chunk.upload_id), chunk.sequence, chunk.received_at)
     reading = Reading(chunk.layout, chunk.planned, stored, dataset, limits)
     for no, batch in enumerate(reading.batches()):
         rows = rows_of(batch, dataset)
+        if erased:
+            rows = without_erased(rows, batch, dataset, erased)
         rejects = quarantine.encoded(
             rows.faults,
             batch.piece,
@@ -38,5 +43,6 @@ def blocks_of(chunk: Chunk, stored: Stored, dataset: Dataset, limits: Limits) ->
             upload_id=chunk.upload_id,
             generation=chunk.generation,
             chunk_no=chunk.chunk_no,
+            erased=erased,
         )
         yield LoadedBlock(no, dataset_table.encoded(rows, origin), rejects, rows.dropped, reading.bytes_done)

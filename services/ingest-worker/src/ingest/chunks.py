@@ -144,7 +144,8 @@ class ChunkLoader:
     async def _blocks(self, chunk: Chunk, dataset: Dataset) -> AsyncGenerator[LoadedBlock]:
         """Blocks made in a thread, one ahead of the one being inserted, so that heartbeats and status go on."""
         stored = BucketObject(self._bucket, chunk.object_key, chunk.object_size)
-        blocks = blocks_of(chunk, stored, dataset, self._settings.limits)
+        erased = await self._manifest.erased(chunk.dataset, chunk.received_at)
+        blocks = blocks_of(chunk, stored, dataset, self._settings.limits, erased)
         coming = asyncio.create_task(asyncio.to_thread(_next, blocks))
         try:
             while (block := await coming) is not None:

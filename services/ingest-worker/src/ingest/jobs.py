@@ -69,7 +69,7 @@ class Jobs:
         waiting: list[Transient] = []
         for dataset in datasets:
             try:
-                async with self._alone_on(dataset) as alone:
+                async with self.alone_on(dataset) as alone:
                     while alone and (job := await self._next(dataset)):
                         await self._work(job)
             except Transient as exc:
@@ -99,7 +99,7 @@ class Jobs:
         _jobs.labels(job.kind, state).inc()
 
     @asynccontextmanager
-    async def _alone_on(self, dataset: str) -> AsyncIterator[bool]:
+    async def alone_on(self, dataset: str) -> AsyncIterator[bool]:
         """An advisory lock of the session: gone with the process, so that another one goes on."""
         async with self._manifest.connection() as connection:
             alone = bool(await connection.fetchval(_TRY_LOCK, dataset))
@@ -120,14 +120,16 @@ _NEXT = """
      WHERE dataset = $1 AND state = 'waiting' ORDER BY created_at, job_id LIMIT 1
 """
 _END = """
-    UPDATE ingest.jobs SET state = $2, result = $3, error = $4, finished_at = now(), body = body - 'value'
+    UPDATE ingest.jobs SET state = $2, result = $3, error = $4, finished_at = now(), body = body - 'value' - 'keys'
      WHERE job_id = $1 AND state = 'waiting'
 """
 _ADD = """
     INSERT INTO ingest.jobs (job_id, kind, dataset, upload_id, body, requested_by)
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING true
 """
-_REFUSE = "UPDATE ingest.jobs SET state = 'failed', error = $2, finished_at = now() WHERE job_id = $1"
+_REFUSE = """
+    UPDATE ingest.jobs SET state = 'failed', error = $2, finished_at = now(), body = body - 'value' WHERE job_id = $1
+"""
 _DATASET_OF = "SELECT dataset FROM ingest.uploads WHERE upload_id = $1"
 
 

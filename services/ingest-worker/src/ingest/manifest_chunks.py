@@ -52,6 +52,12 @@ class Chunks(Store):
             found = await connection.fetchrow(_BEGIN, upload_id, generation, chunk_no)
             return _chunk(dict(found)) if found else None
 
+    async def erased(self, dataset: str, received_at: datetime) -> dict[str, frozenset[str]]:
+        """Hashes of values that were erased after an object had arrived, by column."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(_ERASED, dataset, received_at)
+            return {row["column"]: frozenset(row["hashes"]) for row in rows}
+
     async def chunks_with_rejects(self, upload_id: UUID, generation: int) -> list[Chunk]:
         """Of an upload that has ended."""
         async with self.connection() as connection:
@@ -82,12 +88,17 @@ class Chunks(Store):
 
 
 _BEGIN = """
-    UPDATE ingest.chunks c SET attempts = c.attempts + 1, begun = c.begun + 1, running = true, progress_at = now()
+    UPDATE ingest.chunks c SET attempts = c.attempts + 1, begun = c.begun + 1, running = true, begun_at = now(),
+           progress_at = now()
       FROM ingest.uploads u
      WHERE c.upload_id = $1 AND c.generation = $2 AND c.chunk_no = $3 AND c.state = 'planned'
        AND u.upload_id = c.upload_id AND u.generation = c.generation AND u.state = 'loading'
  RETURNING c.upload_id, c.generation, c.chunk_no, u.sequence, u.dataset, u.object_key, u.size, u.received_at, u.layout,
            c.start_byte, c.end_byte, c.first_row, c.first_line, c.rows_planned, c.attempts, c.begun
+"""
+_ERASED = """
+    SELECT "column", array_agg(sha256) AS hashes FROM ingest.erased
+     WHERE dataset = $1 AND erased_at >= $2 GROUP BY "column"
 """
 _WITH_REJECTS = """
     SELECT c.upload_id, c.generation, c.chunk_no, u.sequence, u.dataset, u.object_key, u.size, u.received_at, u.layout,

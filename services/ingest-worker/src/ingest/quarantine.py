@@ -11,6 +11,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from common.datasets import Dataset
 from ingest.arrival import Doubt, count_of, rejects_arrived, rows_only
+from ingest.erased import NOTHING, REASON, Erased, names_erased
 from ingest.formats.batch import Fault
 from ingest.formats.records import Records
 from ingest.warehouse import insert, outages_are_transient
@@ -38,7 +39,14 @@ class Rejects:
 
 
 def encoded(
-    faults: Sequence[Fault], piece: Records, *, dataset: Dataset, upload_id: UUID, generation: int, chunk_no: int
+    faults: Sequence[Fault],
+    piece: Records,
+    *,
+    dataset: Dataset,
+    upload_id: UUID,
+    generation: int,
+    chunk_no: int,
+    erased: Erased = NOTHING,
 ) -> Rejects:
     faults = sorted(faults, key=lambda fault: fault.record)
     count = len(faults)
@@ -53,7 +61,7 @@ def encoded(
             "line": pa.array([piece.place.line + int(piece.lines[record]) for record in records], pa.uint64()),
             "column": pa.array([fault.column for fault in faults]),
             "reason": pa.array([fault.reason for fault in faults]),
-            "raw": pa.array([piece.raw(record) for record in records], pa.binary()),
+            "raw": pa.array([_raw(fault, piece, dataset, erased) for fault in faults], pa.binary()),
         }
     )
     sink = pa.BufferOutputStream()
@@ -61,6 +69,13 @@ def encoded(
         stream.write_batch(batch)
     data: bytes = sink.getvalue().to_pybytes()
     return Rejects(data, count, hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def _raw(fault: Fault, piece: Records, dataset: Dataset, erased: Erased) -> bytes:
+    raw = piece.raw(fault.record)
+    if erased and (fault.reason == REASON or names_erased(raw, dataset, erased)):
+        return b""
+    return raw
 
 
 def only(rejects: Rejects, row_numbers: set[int]) -> Rejects:

@@ -74,6 +74,8 @@ class Replay:
         state = upload["state"]
         if state in {"planning", "loading", "undoing"}:
             raise Refused("this upload is busy, replay it when it has ended")
+        if upload["corrected_by"]:
+            raise Refused(f"the rejected rows of this upload were corrected by {upload['corrected_by']}")
         if state == "undone" or (state == "failed" and upload["rows_rejected"] is None):
             await self._load_again(connection, job)
 
@@ -131,7 +133,8 @@ class Replay:
     ) -> None:
         stored = BucketObject(self._bucket, chunk.object_key, chunk.object_size)
         again = replace(chunk, generation=chunk.generation + 1)
-        blocks = blocks_of(again, stored, dataset, self._settings.limits)
+        erased = await self._manifest.erased(chunk.dataset, chunk.received_at)
+        blocks = blocks_of(again, stored, dataset, self._settings.limits, erased)
         try:
             while rejected and (block := await asyncio.to_thread(_next_of, blocks, rejected)) is not None:
                 tally.passed += block.rows.rows
@@ -194,7 +197,7 @@ async def _book(connection: Connection, job: Job, generation: int, tally: _Tally
     await connection.execute(_KEEP_RESULT, job.job_id, dict(document))
 
 
-_LOCK = "SELECT state, generation, rows_rejected FROM ingest.uploads WHERE upload_id = $1 FOR UPDATE"
+_LOCK = "SELECT state, generation, rows_rejected, corrected_by FROM ingest.uploads WHERE upload_id = $1 FOR UPDATE"
 _BEING_CLEARED = "SELECT EXISTS (SELECT FROM ingest.jobs WHERE upload_id = $1 AND kind = 'undo' AND state = 'waiting')"
 _RESULT = "SELECT result FROM ingest.jobs WHERE job_id = $1"
 _KEEP_RESULT = "UPDATE ingest.jobs SET result = $2 WHERE job_id = $1"

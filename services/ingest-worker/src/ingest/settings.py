@@ -18,6 +18,7 @@ class Settings(PostgresSettings, ClickHouseSettings, KafkaSettings, BucketSettin
     dead_letters_max: int = Field(1000, ge=0, description="with the share: beyond both, records stop until a restart")
     dead_letters_share_max: float = Field(0.1, ge=0, le=1, description="of the records that may be dead letters")
     commands_group: str = Field("ingest-commands", min_length=1, description="consumer group; replicas share it")
+    retention_s: float = Field(3600, gt=0, le=86_400, description="between two looks for what is kept long enough")
     jobs_pause_s: float = Field(1, gt=0, le=60, description="between two looks for undo, replay and erase to do")
     # Readers look for what they leave out every second.
     undo_readers_wait_s: float = Field(2, ge=0, le=60, description="until every reader leaves an undone upload out")

@@ -1,4 +1,4 @@
-"""The first step of an undo, in the transaction of whatever causes it: a command, a replacement, a load that failed."""
+"""The first step of an undo, in the transaction of whatever causes it: a command, or a load that failed."""
 
 from uuid import UUID
 
@@ -28,16 +28,6 @@ async def begin_undo(connection: Connection, upload_id: UUID) -> None:
         raise Refused("this upload was undone already")
     await connection.execute(_UNDOING, upload_id)
     await exclude(connection, upload["dataset"], upload_id)
-
-
-async def undo_replaced(connection: Connection, dataset: str, upload_id: UUID) -> None:
-    """Another upload has taken its place. Where it is not there to be undone, there is nothing left to do."""
-    try:
-        async with connection.transaction():
-            await begin_undo(connection, upload_id)
-    except Refused:
-        return
-    await connection.execute(_ADD_JOB, new_id(), dataset, upload_id)
 
 
 async def clear_failed(connection: Connection, dataset: str, upload_id: UUID) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 from common.postgres import Connection
 from ingest.dataset_versions import raise_version
 from ingest.manifest_store import Store
-from ingest.undo_begin import clear_failed, undo_replaced
+from ingest.undo_begin import clear_failed
 
 FINISHED = frozenset({"completed", "completed_with_rejects", "failed", "undone", "duplicate"})
 _ERROR_CHARS_MAX = 1000
@@ -49,6 +49,7 @@ _FINISH = """
      WHERE upload_id = $1 AND state = 'loading'
  RETURNING state, dataset, accepted, replaces
 """
+_CORRECTED = "UPDATE ingest.uploads SET corrected_by = $2 WHERE upload_id = $1"
 _FAIL = """
     UPDATE ingest.uploads SET state = 'failed', live = false, error = $2, finished_at = now()
      WHERE upload_id = $1 AND state IN ('planning', 'loading')
@@ -63,5 +64,5 @@ async def finish_upload(connection: Connection, upload_id: UUID) -> str | None:
     if ended["accepted"]:
         await raise_version(connection, ended["dataset"])
     if ended["replaces"] and ended["state"] != "failed":
-        await undo_replaced(connection, ended["dataset"], ended["replaces"])
+        await connection.execute(_CORRECTED, ended["replaces"], upload_id)
     return str(ended["state"])

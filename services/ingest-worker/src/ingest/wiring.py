@@ -23,6 +23,7 @@ from common.topics import INGEST_BUCKET, INGEST_CHUNKS, INGEST_COMMANDS, INGEST_
 from ingest.bucket_events import BucketEvents
 from ingest.bucket_watch import BucketWatch
 from ingest.chunks import ChunkLoader
+from ingest.erase import Erase
 from ingest.inbox import Inbox
 from ingest.intake import or_bury, subscribe
 from ingest.jobs import Jobs, Kind
@@ -32,6 +33,7 @@ from ingest.record_counts import RecordCounts
 from ingest.records import RecordLoader, gatherer
 from ingest.records import subscribe as subscribe_records
 from ingest.replay import Replay
+from ingest.retention import Retention
 from ingest.settings import Settings
 from ingest.turns import Turns
 from ingest.undo import Undo
@@ -105,7 +107,14 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             stalled_s=settings.chunk_stalled_s,
         )
         replay = Replay(manifest, bucket, clickhouse, datasets, settings, producer=producer)
-        jobs = Jobs(manifest, {"undo": Kind(undo.accept, undo.run), "replay": Kind(replay.accept, replay.run)})
+        erase = Erase(manifest, clickhouse, datasets, stalled_s=settings.chunk_stalled_s)
+        kinds = {
+            "undo": Kind(undo.accept, undo.run),
+            "replay": Kind(replay.accept, replay.run),
+            "erase": Kind(erase.accept, erase.run),
+        }
+        jobs = Jobs(manifest, kinds)
+        retention = Retention(manifest, bucket, clickhouse, datasets, jobs, clock)
         commands = Intake(or_bury(jobs.take, dead, commanding), commanding, settings)
         progress = (
             (planning, subscribe(broker, INGEST_UPLOADS, settings.planner_group, plans, settings)),
@@ -128,6 +137,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
                 forever("inbox", inbox.look, pause_s=settings.watch_s),
                 forever("bucket watch", watch.look_at_recent, pause_s=settings.watch_s),
                 forever("bucket sweep", watch.look_at_all, pause_s=settings.sweep_s),
+                forever("retention", retention.apply, pause_s=settings.retention_s),
                 forever("jobs", jobs.work_off, pause_s=settings.jobs_pause_s),
                 forever("upload figures", lambda: watch_uploads(postgres), pause_s=_FIGURES_S),
                 forever("progress", worker.look_at_progress, pause_s=_LOOK_S),
