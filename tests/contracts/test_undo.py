@@ -13,6 +13,7 @@ from common.events import UndoRequested
 from devstack.stack import Stack
 from ingest import undo as undo_module
 from ingest.jobs import Jobs, Kind
+from ingest.strays import Strays
 from ingest.undo import Undo
 from support.ingest_parts import dataset
 from support.loads import Stores, declared, open_stores
@@ -198,3 +199,25 @@ async def test_what_cannot_be_undone_is_a_job_that_says_why(stores: Stores) -> N
         ("failed", "this upload is still being loaded, undo it when it has ended")
     ]
     assert (await stores.state(event.upload_id))["state"] == "loading"
+
+
+async def test_a_block_that_comes_after_the_undo_is_taken_back_too(stores: Stores) -> None:
+    target = people("stray")
+    jobs = await jobs_for(stores, target)
+    await stores.load(target, FIRST)
+    before = await seen(stores, f"{target.name} FINAL")
+    gone = await stores.load(target, MIDDLE)
+    await jobs.take(command(gone))
+    await jobs.work_off()
+    rows = [("0@x.org", str(gone), 1, 2**127), ("not an upload", "records:1", 1, 1)]
+    await stores.clickhouse.insert(target.history, rows[:1], column_names=["email", "upload_id", "row_no", "version"])
+    assert await seen(stores, f"{target.name} FINAL") != before
+    strays = Strays(stores.manifest, stores.clickhouse, await declared(stores, target))
+    for _ in range(2):
+        await strays.look()
+        await jobs.work_off()
+    assert await seen(stores, f"{target.name} FINAL") == before
+    assert (await stores.state(gone))["state"] == "undone"
+    await stores.clickhouse.insert(target.history, rows[1:], column_names=["email", "upload_id", "row_no", "version"])
+    await strays.look()
+    assert len(await seen(stores, f"{target.name} FINAL")) == len(before) + 1

@@ -35,6 +35,7 @@ from ingest.records import subscribe as subscribe_records
 from ingest.replay import Replay
 from ingest.retention import Retention
 from ingest.settings import Settings
+from ingest.strays import Strays
 from ingest.turns import Turns
 from ingest.undo import Undo
 from ingest.upload_figures import watch_uploads
@@ -114,6 +115,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             "erase": Kind(erase.accept, erase.run),
         }
         jobs = Jobs(manifest, kinds)
+        strays = Strays(manifest, clickhouse, datasets)
         retention = Retention(manifest, bucket, clickhouse, datasets, jobs, clock)
         commands = Intake(or_bury(jobs.take, dead, commanding), commanding, settings)
         progress = (
@@ -137,6 +139,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
                 forever("inbox", inbox.look, pause_s=settings.watch_s),
                 forever("bucket watch", watch.look_at_recent, pause_s=settings.watch_s),
                 forever("bucket sweep", watch.look_at_all, pause_s=settings.sweep_s),
+                forever("strays", strays.look, pause_s=settings.retention_s),
                 forever("retention", retention.apply, pause_s=settings.retention_s),
                 forever("jobs", jobs.work_off, pause_s=settings.jobs_pause_s),
                 forever("upload figures", lambda: watch_uploads(postgres), pause_s=_FIGURES_S),
