@@ -12,7 +12,7 @@ import uvloop
 from benchmarks.report import Figure, show
 from devstack.stack import Stack
 
-BENCHMARKS = ("audit_cost", "audit_log", "credits_hot_account", "stats_rollups")
+BENCHMARKS = ("audit_cost", "audit_log", "credits_hot_account", "load_formats", "load_scaling", "stats_rollups")
 
 
 async def run(names: list[str]) -> list[Figure]:

@@ -1,0 +1,59 @@
+"""I1 and I2: a million people as CSV, JSON lines, Parquet, XML and gzip, from accepted to visible, one worker.
+
+The baseline is ClickHouse loading the CSV alone, with the same normalisation in SQL and the same two tables.
+"""
+
+import asyncio
+import time
+from io import BytesIO
+
+import pandas as pd
+
+from benchmarks.load_files import FORMATS, ByClickHouse, as_csv, as_xml, load
+from benchmarks.report import Figure
+from common.ids import new_id
+from devstack.stack import Stack
+
+_ROWS = 1_000_000
+_ROUNDS = 2  # alternating; the best of each counts
+_PANDAS_ROWS = 50_000
+_TO_REACH = {"people.csv": 0.6, "people.jsonl": 0.5, "people.parquet": 0.6, "people.xml": 0.15, "people.csv.gz": 0.5}
+_PANDAS_TIMES = 3
+
+
+async def run(stack: Stack, rows: int = _ROWS) -> list[Figure]:
+    alone = ByClickHouse(stack)
+    seconds = dict.fromkeys(FORMATS, float("inf"))
+    baseline = float("inf")
+    for _ in range(_ROUNDS):
+        for filename, write in FORMATS.items():
+            tag = f"t{new_id().hex[-8:]}"
+            data = await asyncio.to_thread(as_csv, rows, f"b{tag}")
+            baseline = min(baseline, await asyncio.to_thread(alone.load, data, rows, f"b{tag}"))
+            data = await asyncio.to_thread(write, rows, tag)
+            seconds[filename] = min(seconds[filename], (await load(stack, data, filename, rows)).seconds)
+    figures = [
+        Figure(
+            "I1" if filename == "people.csv" else "I2",
+            f"{rows:,} people as {filename}",
+            "rows/s",
+            rows / taken,
+            rows / baseline,
+            f">= {_TO_REACH[filename]:.0%}",
+            baseline / taken >= _TO_REACH[filename],
+        )
+        for filename, taken in seconds.items()
+    ]
+    return [*figures, _against_pandas(rows / seconds["people.xml"])]
+
+
+def _against_pandas(ours: float) -> Figure:
+    """Its reading alone, without any load."""
+    data = as_xml(_PANDAS_ROWS, "pandas")
+    begin = time.perf_counter()
+    pd.read_xml(BytesIO(data), parser="lxml")
+    rate = _PANDAS_ROWS / (time.perf_counter() - begin)
+    reached = ours >= _PANDAS_TIMES * rate
+    return Figure(
+        "I2", "the XML, against pandas.read_xml alone", "rows/s", ours, rate, f">= {_PANDAS_TIMES} x", reached
+    )
