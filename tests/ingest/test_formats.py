@@ -90,6 +90,30 @@ def test_a_field_that_one_record_lacks_is_nobody_elses() -> None:
         assert [found[f"{name}@x.org"]["source"] for name in "abc"] == ["s", None, None], filename
 
 
+def test_lists_decimals_and_enums_are_the_same_from_every_format() -> None:
+    target = dataset(
+        columns={
+            "email": {"type": "string", "normalise": "email"},
+            "price": {"type": "decimal(9,2)"},
+            "kind": {"type": "enum", "values": ["Cat", "Dog"]},
+            "tags": {"type": "list(integer)"},
+            "day": {"type": "date"},
+            "sold": {"type": "boolean"},
+        },
+        identity=["email"],
+    )
+    plain = {"email": "a@x.org", "price": "12.3", "kind": "cat", "tags": "[1,2]", "day": "2026-01-02", "sold": "yes"}
+    expected = {
+        "email": "a@x.org", "price": Decimal("12.30"), "kind": "Cat", "tags": [1, 2], "day": date(2026, 1, 2),
+        "sold": True, "extra": None,
+    }  # fmt: skip
+    for filename, write in FORMATS.items():
+        assert shown(write([plain]), target, filename) == [expected], filename
+    typed = plain | {"price": 12.3, "tags": [1, 2], "sold": True}
+    for filename in ("rows.jsonl", "rows.json", "objects.json", "rows.parquet"):
+        assert shown(FORMATS[filename]([typed]), target, filename) == [expected], filename
+
+
 def test_xml_values_are_texts_lists_or_objects() -> None:
     text = b"""<r><p source="a"><email>a@x.org</email><note><deep>1</deep><deep>2</deep></note>
       <source_id><![CDATA[<b>]]></source_id><age/><tag>x</tag><tag>y</tag></p></r>"""

@@ -54,6 +54,7 @@ class _Judgement:
     def __init__(self, batch: Batch, dataset: Dataset) -> None:
         self._batch, self._dataset = batch, dataset
         self._count = len(batch.records)
+        self._order = {name: place for place, name in enumerate(dataset.columns)}
         self._refused: dict[int, Fault] = {}
         self._lost: dict[str, tuple[str, npt.NDArray[np.bool_], Any]] = {}
         self._values: dict[str, Any] = {}
@@ -118,8 +119,7 @@ class _Judgement:
         if _is_lenient(column) and self._dataset.on_invalid == "drop_value":
             self._lost[name] = (name, found.reasons.is_valid().to_numpy(zero_copy_only=False), found.reasons)
             return
-        for row in np.flatnonzero(found.reasons.is_valid().to_numpy(zero_copy_only=False)):
-            self._refuse(int(row), found.reasons[int(row)].as_py(), name)
+        self._refuse_all(np.flatnonzero(found.reasons.is_valid().to_numpy(zero_copy_only=False)), found.reasons, name)
 
     def _refuse_the_nameless(self) -> None:
         """A dropped value may have been all that identified its row."""
@@ -130,8 +130,7 @@ class _Judgement:
         named = self._identified()
         for name in losers:
             _, lost, reasons = self._lost[name]
-            for row in np.flatnonzero(lost & ~named):
-                self._refuse(int(row), reasons[int(row)].as_py(), name)
+            self._refuse_all(np.flatnonzero(lost & ~named), reasons, name)
 
     def _identified(self) -> npt.NDArray[np.bool_]:
         named = np.zeros(self._count, np.bool_)
@@ -142,10 +141,13 @@ class _Judgement:
             named |= whole
         return named
 
+    def _refuse_all(self, rows: Positions, reasons: Any, column: str) -> None:
+        for row, reason in zip(rows.tolist(), reasons.take(pa.array(rows)).to_pylist(), strict=True):
+            self._refuse(row, reason, column)
+
     def _refuse(self, row: int, reason: str, column: str) -> None:
         before = self._refused.get(row)
-        order = list(self._dataset.columns)
-        if before is None or order.index(column) < order.index(before.column):
+        if before is None or self._order[column] < self._order[before.column]:
             self._refused[row] = Fault(int(self._batch.records[row]), reason, column)
 
     def _kept(self) -> Rows:

@@ -5,6 +5,8 @@ one line differs in type, and takes two objects on one line for two rows.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -47,7 +49,7 @@ class JsonLinesReader:
         for label in sorted(labels - unknown):
             name = self._dataset.column_of(label)
             if name is not None:
-                found = self._texts(name, [one.get(label) for one in objects], records, rejected)
+                found = self._texts(name, _values(objects, label), records, rejected)
                 columns.setdefault(name, []).append(found)
         filled = {name: first_present(arrays) for name, arrays in columns.items()}
         batch = Batch(piece, np.asarray(records, np.int64), filled, self._extra(objects, unknown), faults)
@@ -58,6 +60,9 @@ class JsonLinesReader:
         kind = self._dataset.columns[name].parsed.kind
         if kinds <= _TEXT and kind != "json":
             return pa.array(values, pa.string())
+        if kinds <= _WHOLE and kind == "integer":
+            with suppress(OverflowError, pa.ArrowInvalid):  # beyond 64 bits they are judged as text
+                return pa.array(values, pa.int64())
         if kinds <= _WHOLE:
             return pa.array(["" if one is None else str(one) for one in values], pa.string(), mask=_none(values))
         texts: list[str | None] = []
@@ -75,6 +80,20 @@ class JsonLinesReader:
 
 
 def _parsed(piece: Records) -> tuple[list[Object], list[int], list[Fault]]:
+    """All at once where every record is an object, as it should be; else one by one."""
+    places = list(zip(piece.starts.tolist(), piece.ends.tolist(), strict=True))
+    if not np.any(piece.kinds == TOO_LONG):
+        try:
+            found = [orjson.loads(piece.buffer[start:end]) for start, end in places]
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            if set(map(type, found)) <= {dict}:
+                return found, list(range(len(found))), []
+    return _parsed_one_by_one(piece)
+
+
+def _parsed_one_by_one(piece: Records) -> tuple[list[Object], list[int], list[Fault]]:
     objects: list[Object] = []
     records: list[int] = []
     faults: list[Fault] = []
@@ -93,6 +112,13 @@ def _parsed(piece: Records) -> tuple[list[Object], list[int], list[Fault]]:
         else:
             faults.append(Fault(index, NOT_AN_OBJECT))
     return objects, records, faults
+
+
+def _values(objects: Sequence[Object], label: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(label), objects))
+    except KeyError:  # one of them lacks it
+        return [one.get(label) for one in objects]
 
 
 def _text(value: Any, kind: str) -> tuple[str | None, str]:
