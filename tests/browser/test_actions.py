@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
@@ -97,7 +98,6 @@ async def test_what_the_api_refuses_is_said_beside_the_button(visitor: Visitor, 
 
 async def test_a_file_is_sent_followed_tried_again_and_undone(visitor: Visitor, tmp_path: Path) -> None:
     page, mark = visitor.page, new_id().hex
-    visitor.expected.add("/events")
     rows = [f"{mark}-{i}@example.com,{'old' if i == 7 else i % 80},Ada" for i in range(5000)]
     file = tmp_path / f"{mark}.csv"
     content = "\n".join(["email,age,first_name", *rows])
@@ -138,6 +138,24 @@ async def test_a_file_is_sent_followed_tried_again_and_undone(visitor: Visitor, 
     await expect(page.get_by_role("button", name="Load it again")).to_be_visible()
     await page.get_by_role("link", name="Uploads").first.click()
     await expect(page.get_by_role("row", name=file.name)).to_contain_text("undone")
+
+
+@pytest.mark.long
+async def test_a_large_file_is_watched_while_it_loads(visitor: Visitor, tmp_path: Path) -> None:
+    page, mark = visitor.page, new_id().hex
+    file = tmp_path / f"{mark}.csv"
+    with file.open("w") as writing:
+        writing.write("email,age,first_name\n")
+        writing.writelines(f"{mark}-{i}@example.com,{i % 80},Ada\n" for i in range(600_000))
+    await visitor.open("/uploads")
+    await page.get_by_label("Dataset").select_option("people")
+    await page.get_by_label("File", exact=True).set_input_files(file)
+    await page.get_by_role("button", name="Upload").click()
+    await page.wait_for_url("**/console/uploads/*-*")
+    await expect(page.locator("[data-words]")).to_contain_text("accepted")
+    await visitor.check("progress")
+    await expect(page.locator("h1 .badge")).to_have_text("completed")
+    await expect(page.locator(".tile", has_text="Accepted")).to_contain_text("600,000")
 
 
 async def test_a_query_is_composed_run_and_copied(stack: Stack, browser: Browser, admin: httpx.AsyncClient) -> None:

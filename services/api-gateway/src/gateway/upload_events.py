@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from common.clock import Clock
 from common.errors import Unavailable
+from gateway.audit_trail import trail_of
 from gateway.upload_status import status_of
 from gateway.uploads import Looking
 from gateway.wiring import gateway_of
@@ -37,6 +38,7 @@ async def get_upload_events(request: Request, caller: Looking, upload_id: UUID) 
 
     # Asked before the stream begins, so that a wrong id is a 404 and not an empty stream.
     first = await look()
+    trail_of(request).followed = True
     # A proxy that gathers what it passes on would make it anything but live.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     events = followed(first, look, gateway.clock, gateway.stopping)

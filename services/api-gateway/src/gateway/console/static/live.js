@@ -33,10 +33,10 @@ function show(entry) {
     one.append(content);
   };
   cell(link(`${home}/logs/${entry.id}`, entry.created_at.slice(0, 19).replace("T", " ")), "time");
-  cell(entry.user_id ? link(`${home}/users/${entry.user_id}`, entry.username ?? entry.user_id) : "nobody");
-  cell(Object.assign(document.createElement("code"), { textContent: `${entry.method} ${entry.endpoint}` }));
   const tone = entry.status < 300 ? "good" : entry.status < 400 ? "" : entry.status < 500 ? "warn" : "bad";
   cell(Object.assign(document.createElement("span"), { className: `badge ${tone}`, textContent: entry.status }));
+  cell(Object.assign(document.createElement("code"), { textContent: `${entry.method} ${entry.endpoint}` }));
+  cell(entry.user_id ? link(`${home}/users/${entry.user_id}`, entry.username ?? entry.user_id) : "nobody");
   cell(`${Number(entry.duration_ms).toFixed(entry.duration_ms < 100 ? 1 : 0)} ms`, "n");
   cell(String(entry.rows), "n");
   cell(String(entry.credits_used), "n");
