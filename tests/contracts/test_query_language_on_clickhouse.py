@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from common.ids import new_id
 from devstack.stack import Stack
 from gateway.query_formats import FORMS
 from gateway.query_order import Position
+from gateway.query_plan import QueryPlan
 from gateway.query_row_counts import row_count
 from ingest.table_schema import ensure_tables
 from support.query_reader import Reader, open_as, open_reader
@@ -30,7 +32,7 @@ WORDS = Dataset.model_validate(
             "code": {"type": "string"},
             "name": {"type": "string", "normalise": "name", "pii": True},
             "email": {"type": "string", "normalise": "email", "pii": True},
-            "phone": {"type": "string", "normalise": "phone", "pii": True},
+            "phone": {"type": "string", "normalise": "phone", "pii": True, "index": "exact"},
             "secret": {"type": "string", "pii": True},
             "salary": {"type": "integer", "pii": True},
             "born": {"type": "date", "pii": True},
@@ -64,7 +66,7 @@ async def ingest(servers: Stack) -> AsyncIterator[AsyncClient]:
 
 async def add(client: AsyncClient, rows: list[dict[str, Any]], version: int = 1) -> None:
     lines = b"\n".join(
-        orjson.dumps(row | {"upload_id": "u", "row_no": no, "version": version}) for no, row in enumerate(rows)
+        orjson.dumps({"upload_id": "u", "row_no": no, "version": version} | row) for no, row in enumerate(rows)
     )
     settings = {"insert_deduplication_token": str(new_id())}
     await client.raw_insert("words_history", insert_block=lines, fmt="JSONEachRow", settings=settings)
@@ -237,3 +239,88 @@ async def test_a_million_rows_are_streamed_and_counted(reader: Reader) -> None:
 async def test_an_estimate_is_given_without_reading(reader: Reader) -> None:
     assert await reader.warehouse.estimate(reader.plan(dataset="words", filters={"age": 1})) >= 4
     assert await reader.warehouse.total(reader.plan(dataset="words", filters={"code": ["a", "b"]}), 1) == 2
+
+
+async def _explained(client: AsyncClient, plan: QueryPlan, sql: str) -> tuple[str, int, int]:
+    """EXPLAIN indexes = 1 of a statement: the text, and the granules left of all."""
+    raw = await client.raw_query(f"EXPLAIN indexes = 1 {sql}", parameters=dict(plan.parameters), fmt="TabSeparatedRaw")
+    text = raw.decode("utf-8", "replace")  # a key is bytes
+    left, whole = re.findall(r"Granules: (\d+)/(\d+)", text)[-1]
+    return text, int(left), int(whole)
+
+
+async def _rows_read(reader: Reader, **body: Any) -> int:
+    priced = replace(reader.plan(dataset="words", **body), counts_rows_read=True, count_sql=None)
+    return (await reader.warehouse.fetch(priced, new_id())).rows_read
+
+
+@pytest_asyncio.fixture
+async def many(ingest: AsyncClient) -> AsyncIterator[None]:
+    """Enough rows for granules to be left out."""
+    await ingest.command(
+        "INSERT INTO words_history (code, phone, age, upload_id, row_no, version) "
+        "SELECT concat('m', toString(number)), concat('+1212555', leftPad(toString(number), 6, '0')), number, 'many', "
+        "number, 1 FROM numbers(200000)",
+        settings={"insert_deduplication_token": str(new_id())},
+    )
+    yield
+    for table in ("words", "words_history"):
+        await ingest.command(f"DELETE FROM {table} WHERE upload_id = 'many'")  # noqa: S608 - names of this test
+
+
+@pytest.mark.usefixtures("many")
+async def test_each_kind_of_query_reads_what_its_index_leaves(reader: Reader, ingest: AsyncClient) -> None:
+    lookup = reader.plan(dataset="words", filters={"code": "m7"})
+    text, left, whole = await _explained(ingest, lookup, lookup.sql)
+    assert "PrimaryKey" in text
+    assert left <= 3 < whole
+    assert "words_history" not in text
+
+    other = reader.plan(dataset="words", filters={"phone": "+12125552368"})
+    # EXPLAIN does not show what is inside IN: it is asked for by itself, and the whole by the rows it reads.
+    found = re.search(r"IN \((SELECT dedupe_key FROM words_history WHERE [^)]*)\)", other.sql)
+    assert found
+    text, left, whole = await _explained(ingest, other, found[1])
+    assert "phone_exact" in text
+    assert left <= whole / 4
+    assert await _rows_read(reader, filters={"phone": "+12125552368"}) < 100_000
+
+    for scan in ({"range": {"age": {"from": 5, "to": 9}}}, {"fuzzy": {"text": {"query": "north"}}}):
+        plan = reader.plan(dataset="words", **scan)
+        text, left, whole = await _explained(ingest, plan, plan.sql)
+        assert "FROM words FINAL" in plan.sql  # the table that merges make cheaper, and nothing else
+        assert ("words_history" in text, left) == (False, whole)
+
+
+@pytest.mark.usefixtures("many")
+async def test_pages_in_key_order_read_no_more_than_themselves(reader: Reader, ingest: AsyncClient) -> None:
+    """And show every key once."""
+    seen: set[str] = set()
+    position: Position | None = None
+    for _ in range(4):
+        terms = replace(reader.terms, position=position)
+        paging = Reader(reader.datasets, reader.warehouse, terms)
+        page = await paging.page(dataset="words", sort=None, limit=500, cursor="x" if position else None)
+        codes = {row["code"] for row in orjson.loads(page.data)}
+        assert (len(codes), len(codes & seen)) == (500, 0)
+        seen |= codes
+        now, *values, key = orjson.loads(page.place)
+        position = Position(position.as_of if position else now, tuple(values), key, page.total)
+    assert await reader.warehouse.estimate(paging.plan(dataset="words", sort=None, limit=500, cursor="x")) < 450_000
+    assert ingest
+
+
+async def test_during_an_undo_the_replaced_rows_show(reader: Reader, ingest: AsyncClient) -> None:
+    await add(ingest, [{"code": "old", "age": 1, "phone": "+12125550000"}], version=1)
+    newer = {"code": "old", "age": 2, "phone": "+12125551111", "upload_id": "late"}
+    await add(ingest, [newer], version=2)
+    without = Reader(reader.datasets, reader.warehouse, replace(reader.terms, excluded=("late",)))
+    for body in ({"filters": {"code": "old"}}, {"filters": {"phone": "+12125550000"}}, {"filters": {"age": 1}}):
+        found = await rows(without, **body, select=["code", "age"])
+        assert {"code": "old", "age": 1} in found
+    assert await rows(without, filters={"phone": "+12125551111"}) == []
+    assert (await rows(reader, filters={"code": "old"}, select=["age"])) == [{"age": 2}]
+    # An old version that matches is no row: the newest does not.
+    assert await rows(reader, filters={"phone": "+12125550000"}) == []
+    for table in ("words", "words_history"):
+        await ingest.command(f"DELETE FROM {table} WHERE code = 'old'")  # noqa: S608 - names of this test

@@ -77,10 +77,14 @@ class Streams:
         """Returns when the first bytes are there. Raises RefusedResult, aiohttp.ClientError, TimeoutError."""
         text, bound = bind_query(sql, dict(parameters))
         fields = aiohttp.FormData(default_to_multipart=True)
-        fields.add_field("query", f"{text if isinstance(text, str) else text.decode()} FORMAT {form}")
+        fields.add_field("query", text if isinstance(text, str) else text.decode())
         for name, value in bound.items():
             fields.add_field(name, value)
-        params = {"database": self._database, **{name: str(value) for name, value in settings.items()}}
+        params = {
+            "database": self._database,
+            "default_format": form,
+            **{name: str(value) for name, value in settings.items()},
+        }
         response = await self._session.post("/", params=params, data=fields)
         code = response.headers.get("X-ClickHouse-Exception-Code")
         if response.status != 200 or code:  # noqa: PLR2004 - the only success

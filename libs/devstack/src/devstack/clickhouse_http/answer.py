@@ -94,7 +94,9 @@ def _answer(desk: Desk, running: Running, outlet: Outlet) -> Answer | None:
         if call.user == "gateway":
             sql = guard.startup_statement(sql) or sql
         form = statement.format or call.default_format
-        query = Query(sql, call.params, form, streamed=statement.reads and streams(form))
+        query = Query(
+            sql, call.params, form, streamed=statement.reads and streams(form, by_clause=statement.format is not None)
+        )
         connection = open_until_answered.enter_context(
             desk.engine.connect(call.user, call.database, _engine_settings(call, query))
         )

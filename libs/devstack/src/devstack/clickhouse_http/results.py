@@ -1,7 +1,7 @@
 """A query's result as pieces of bytes in the wanted format.
 
-The engine encodes every block by itself. Formats without header and footer can be joined as they come; Arrow is
-put together again with pyarrow; of the WithNames formats, and of JSON, Parquet and everything else, the engine
+The engine encodes every block by itself. Formats without header and footer can be joined as they come; Arrow and
+Parquet are put together again with pyarrow; of the WithNames formats, and of JSON and everything else, the engine
 builds the whole result in memory. Those are bounded by max_result_bytes (WHOLE_RESULT_BYTES_MAX, counted before
 encoding; JSON may take several times that), beyond which the query fails with code 396 and no row is sent.
 """
@@ -11,10 +11,11 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from devstack.clickhouse_http.engine import Chunk, Connection, run
 from devstack.clickhouse_http.refusals import EngineError
@@ -28,10 +29,12 @@ _JOINABLE: Final = frozenset(
     }
 )  # fmt: skip
 _ARROW: Final = frozenset({"arrow", "arrowstream"})
+_PARQUET: Final = "parquet"
 
 
-def streams(form: str) -> bool:
-    return form.lower() in _JOINABLE or form.lower() in _ARROW
+def streams(form: str, *, by_clause: bool = False) -> bool:
+    """`by_clause`: the statement itself says FORMAT, so the engine cannot be asked for another one."""
+    return form.lower() in _JOINABLE or form.lower() in _ARROW or (form.lower() == _PARQUET and not by_clause)
 
 
 @dataclass
@@ -85,6 +88,8 @@ def pieces(connection: Connection, query: Query, totals: Totals) -> Generator[by
         yield chunk.bytes()
     elif query.form.lower() in _ARROW:
         yield from _arrow(connection, query, totals)
+    elif query.form.lower() == _PARQUET:
+        yield from _parquet(connection, query, totals)
     else:
         for chunk in _stream(connection, query, totals):
             yield chunk.bytes()
@@ -123,6 +128,23 @@ def _arrow(connection: Connection, query: Query, totals: Totals) -> Iterator[byt
         table = pa.ipc.open_file(data).read_all() if as_file else pa.ipc.open_stream(data).read_all()
         if writer is None:
             writer = pa.ipc.new_file(sink, table.schema) if as_file else pa.ipc.new_stream(sink, table.schema)
+        writer.write_table(table)
+        yield sink.take()
+    if writer is None:
+        yield run(connection, query.sql, query.params, query.form).bytes()
+    else:
+        writer.close()
+        yield sink.take()
+
+
+def _parquet(connection: Connection, query: Query, totals: Totals) -> Iterator[bytes]:
+    """A row group for each of the engine's blocks, of which it would otherwise build the whole file in memory."""
+    sink = _Sink()
+    writer: Any = None
+    for chunk in _stream(connection, replace(query, form="ArrowStream"), totals):
+        table = pa.ipc.open_stream(pa.py_buffer(chunk.bytes())).read_all()
+        if writer is None:
+            writer = pq.ParquetWriter(sink, table.schema)
         writer.write_table(table)
         yield sink.take()
     if writer is None:
