@@ -355,7 +355,7 @@ def test_groups_and_metrics_have_aliases_of_ours_inside_and_the_callers_names_ou
     planned = plan(
         filters={"age": {"gt": 3}},
         aggregate={
-            "group_by": ["country", "day(record_ts)", {"column": "born", "bucket": "year", "as": "y"}],
+            "group_by": ["country", "day(record_ts)", {"column": "born", "every": "year", "as": "y"}],
             "metrics": {"age": "count()", "mid": "quantile(score, 0.95)", "who": "uniq(email)"},
         },
         sort="mid DESC",

@@ -126,21 +126,21 @@ def _written_bucket(asked: str) -> TimeBucket | None:
     found = _CALL.fullmatch(asked)
     if found is None or found[3] is not None or found[1] not in _BUCKETS:
         return None
-    return TimeBucket.model_validate({"column": found[2], "bucket": found[1]})
+    return TimeBucket.model_validate({"column": found[2], "every": found[1]})
 
 
 def _bucket_group(asked: TimeBucket, field: Field | None, path: str, alias: str, faults: Faults) -> Output | None:
-    name = asked.as_ or f"{asked.column}_{asked.bucket}"
+    name = asked.as_ or f"{asked.column}_{asked.every}"
     if field is None:
         faults.add(path, "this dataset has no such column")
     elif field.hidden:
         faults.add(path, WITHOUT_PII)
-    elif field.kind not in {"timestamp", "date"} or (field.kind == "date" and asked.bucket not in _OF_DAYS):
-        faults.add(path, f"a {field.kind} column has no {asked.bucket}")
+    elif field.kind not in {"timestamp", "date"} or (field.kind == "date" and asked.every not in _OF_DAYS):
+        faults.add(path, f"a {field.kind} column has no {asked.every}")
     elif not _NAME.fullmatch(name):
         faults.add(path, "a name has letters, digits and _, at most 63")
     else:
-        return Output(name, alias, _BUCKETS[asked.bucket].format(field.sql))
+        return Output(name, alias, _BUCKETS[asked.every].format(field.sql))
     return None
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import Protocol
 
-from backports import zstd
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 from fastapi import Request, Response
 
 from gateway.query_formats import coding_of

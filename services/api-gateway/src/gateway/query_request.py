@@ -48,18 +48,18 @@ class Fuzzy(_Model):
 
 
 class TimeBucket(_Model):
-    """A group for each span of time: `{"column": "record_ts", "bucket": "day"}`."""
+    """A group for each span of time: `{"column": "record_ts", "every": "day"}`."""
 
     column: str = Field(max_length=63)
-    bucket: Literal["minute", "hour", "day", "week", "month", "quarter", "year"]
-    as_: str | None = Field(None, alias="as", max_length=63, description="its name; default: column_bucket")
+    every: Literal["minute", "hour", "day", "week", "month", "quarter", "year"]
+    as_: str | None = Field(None, alias="as", max_length=63, description="its name; default: column_every")
 
 
 class Aggregate(_Model):
     group_by: list[str | TimeBucket] = Field(
         default_factory=list,
         max_length=10,
-        description='columns; for spans of time `{"column": "record_ts", "bucket": "day"}` or "day(record_ts)"',
+        description='columns; for spans of time `{"column": "record_ts", "every": "day"}` or "day(record_ts)"',
     )
     metrics: dict[str, str] = Field(
         min_length=1,
