@@ -12,7 +12,18 @@ import uvloop
 from benchmarks.report import Figure, show
 from devstack.stack import Stack
 
-BENCHMARKS = ("audit_cost", "audit_log", "credits_hot_account", "load_formats", "load_scaling", "stats_rollups")
+BENCHMARKS = (
+    "audit_cost",
+    "audit_log",
+    "credits_hot_account",
+    "load_formats",
+    "load_scaling",
+    "query_lookup",
+    "query_cached",
+    "query_export",
+    "query_growth",
+    "stats_rollups",
+)
 
 
 async def run(names: list[str]) -> list[Figure]:
