@@ -6,7 +6,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml li
 STACK ?= local
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo up down test faults conformance conformance-three conformance-one check bench lock locks docs format
+.PHONY: setup demo up down test faults conformance conformance-three conformance-one soak check bench lock locks docs format
 
 setup: .venv/ready  ## make the virtual environment and install everything, editable
 
@@ -43,6 +43,9 @@ conformance-three: setup  ## three brokers, one of which dies
 
 conformance-one: setup  ## one broker, killed and restarted
 	KAFKA=apache $(BIN)/python -m pytest -m long tests/conformance/test_one_broker.py
+
+soak: setup  ## mixed load with random faults, then the count: SOAK_MINUTES=30 SOAK_SEED=random
+	PYTHONPATH=tests $(BIN)/python -m soak
 
 check: setup  ## lint and types
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SECRETS = (
     (re.compile(r"bd_[0-9a-f]{8}_[\w-]{20,}"), "bd_1a2b3c4d_…"),
     (re.compile(r"bd_[\w-]{30,}"), "bd_…"),
+    (re.compile(r"\b([\w-]{12})[\w-]{80,}"), r"\1…"),  # cursors and quotes
     (re.compile(r"(?<=://)(\w*):[^:@/\s]+@"), r"\1:…@"),
 )
 _EXITS: Mapping[Exit, str] = {
