@@ -25,25 +25,36 @@ class Survived:
 
 
 async def make(planned: Planned, stack: Stack) -> Survived:
+    """Recovery is counted from the end of the fault: a part that was killed has to start first."""
+    ended = await _make(planned, stack)
+    return Survived(planned, await _well_again(stack, ended))
+
+
+async def _make(planned: Planned, stack: Stack) -> float:
+    """The moment, of time.monotonic, at which nothing is held down any more."""
     kind, _, name = planned.fault.partition(" ")
     match kind:
         case "kill":
             await stack.kill(name)
             await asyncio.sleep(planned.lasts_s)
+            ended = time.monotonic()
             await stack.start(name)
         case "freeze":
             await stack.kill(name, signal.SIGSTOP)
             await asyncio.sleep(planned.lasts_s)
             await stack.kill(name, signal.SIGCONT)
+            ended = time.monotonic()
         case "stop":
             await stack.stop(name)
             await asyncio.sleep(planned.lasts_s)
+            ended = time.monotonic()
             await stack.start(name)
         case "cut":
             await _cut_postgres(stack)
+            ended = time.monotonic()
         case _:
             raise ValueError(planned.fault)
-    return Survived(planned, await _well_again(stack))
+    return ended
 
 
 async def _cut_postgres(stack: Stack) -> None:
@@ -54,9 +65,8 @@ async def _cut_postgres(stack: Stack) -> None:
         connection.terminate()
 
 
-async def _well_again(stack: Stack) -> float | None:
+async def _well_again(stack: Stack, began: float) -> float | None:
     """Seconds until the gateway says that everything is healthy; None past the deadline."""
-    began = time.monotonic()
     async with httpx.AsyncClient(base_url=stack.url("gateway"), timeout=5) as client:
         while (passed := time.monotonic() - began) < _WELL_S:
             try:
