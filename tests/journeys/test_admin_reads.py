@@ -60,6 +60,9 @@ async def test_rows_loaded_by_day_include_those_of_today(admin: httpx.AsyncClien
         return await today() >= before + 3
 
     await until("the rows to be counted", counted, deadline_s=60)
+    of_people = await today()
+    everything = (await viewer.get("/v1/admin/loads", params={"days": 2})).json()
+    assert sum(day["rows"] for day in everything) >= of_people
     assert (await viewer.get("/v1/admin/datasets/nope/loads")).status_code == 404
 
 
@@ -78,7 +81,9 @@ async def test_what_waits_in_kafka_is_told_by_topic_and_group(viewer: httpx.Asyn
     await until("the log to have caught up", handled, deadline_s=60, every_s=0.3)
 
 
-@pytest.mark.parametrize("path", ["/reconcile", "/topics", "/datasets/people/loads", f"/user/{new_id()}/statement"])
+@pytest.mark.parametrize(
+    "path", ["/reconcile", "/topics", "/loads", "/datasets/people/loads", f"/user/{new_id()}/statement"]
+)
 async def test_none_of_it_is_a_clients_business(payer: httpx.AsyncClient, path: str) -> None:
     refused = await payer.get(f"/v1/admin{path}")
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")

@@ -49,18 +49,32 @@ _LOADS = """
                            interval '1 day') AS d (day)
       LEFT JOIN (SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, sum(rows_accepted)::bigint AS rows
                    FROM ingest.upload_status
-                  WHERE dataset = $1 AND duplicate_of IS NULL AND finished_at >= now() - make_interval(days => $2 + 1)
+                  WHERE ($1::text IS NULL OR dataset = $1) AND duplicate_of IS NULL
+                    AND finished_at >= now() - make_interval(days => $2 + 1)
                   GROUP BY 1) AS f ON f.day = d.day::date
       LEFT JOIN (SELECT day, sum(accepted)::bigint AS rows FROM ingest.records_by_day
-                  WHERE dataset = $1 GROUP BY 1) AS r ON r.day = d.day::date
+                  WHERE $1::text IS NULL OR dataset = $1 GROUP BY 1) AS r ON r.day = d.day::date
      ORDER BY d.day
 """
 
 
+Days = Annotated[int, Query(ge=1, le=366)]
+
+
+@router.get("/loads", response_model=list[DayOfLoads])
+async def all_loads(_: Reader, gateway: Running, days: Days = 30) -> Response:
+    """Rows loaded into all datasets by day, oldest first, days without loads included."""
+    return await _loads(None, days, gateway)
+
+
 @router.get("/datasets/{name}/loads", response_model=list[DayOfLoads])
-async def loads(_: Reader, gateway: Running, name: str, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
-    """Rows loaded into a dataset by day, oldest first, days without loads included."""
+async def loads(_: Reader, gateway: Running, name: str, days: Days = 30) -> Response:
+    """The same of one dataset."""
     if name not in gateway.datasets:
         raise NotFound
+    return await _loads(name, days, gateway)
+
+
+async def _loads(dataset: str | None, days: int, gateway: Gateway) -> Response:
     async with published("The state of uploads"):
-        return page(await gateway.postgres.fetch(_LOADS, name, days))
+        return page(await gateway.postgres.fetch(_LOADS, dataset, days))

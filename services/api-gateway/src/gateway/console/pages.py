@@ -22,15 +22,18 @@ Words = Annotated[str, Query(max_length=200)]
 
 @router.get(HOME)
 async def overview(page: Shown) -> Response:
-    stats, poorest, recent = await gather(
+    stats, loads, poorest, recent = await gather(
         page.ask("/v1/admin/stats"),
+        page.ask("/v1/admin/loads", days=_DAYS),
         page.ask("/v1/admin/users", role="user", status="active", sort="credits ASC", limit=8),
         page.ask("/v1/admin/logs", limit=_LOOKED_THROUGH),
     )
     low = [user for user in poorest.document if user["credits"] < _LOW_CREDITS] if poorest.ok else []
     # Looking at the console is in the log too; here it would hide everybody else.
     others = [one for one in recent.document if not _is_looking(one["endpoint"])] if recent.ok else []
-    return page.show("overview.html", stats=stats, poorest=poorest, low=low, recent=recent, others=others[:_RECENT])
+    return page.show(
+        "overview.html", stats=stats, loads=loads, poorest=poorest, low=low, recent=recent, others=others[:_RECENT]
+    )
 
 
 def _is_looking(endpoint: str) -> bool:

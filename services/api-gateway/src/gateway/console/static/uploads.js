@@ -88,6 +88,7 @@ function show(status, source) {
     return;
   }
   followed.querySelector("progress").value = status.bytes_done;
+  document.querySelector("[data-state] .badge").textContent = status.state.replaceAll("_", " ");
   const pace = status.rows_per_second ? `, ${Math.round(status.rows_per_second).toLocaleString("en")} rows/s` : "";
   const left = status.eta_seconds == null ? "" : `, ${time(status.eta_seconds)} left`;
   followed.querySelector("[data-words]").textContent =
