@@ -542,6 +542,25 @@ async def test_a_stream_that_is_refused_is_an_error_of_its_own(
     assert isinstance(everything.settlement, Released)
 
 
+@pytest.mark.parametrize("stuck_at", ["opening", "the first bytes"])
+async def test_a_stream_that_does_not_begin_in_time_is_a_timeout(
+    everything: Everything, client: httpx.AsyncClient, stuck_at: str
+) -> None:
+    everything.settings(query_timeout_s=0.05)
+
+    async def opened(_plan: QueryPlan, _query_id: UUID) -> PlayedResult:
+        if stuck_at == "opening":
+            await asyncio.Event().wait()
+        everything.warehouse.pieces, everything.warehouse.stuck = [], True
+        return PlayedResult(everything.warehouse)
+
+    everything.warehouse.open_result = opened  # type: ignore[method-assign, assignment]
+    answer = await client.post("/v1/query", json={"format": "csv"})
+    assert (answer.status_code, answer.json()["code"]) == (504, "query_timeout")
+    assert isinstance(everything.settlement, Released)
+    assert everything.warehouse.closed == (stuck_at != "opening")
+
+
 async def test_a_client_that_leaves_a_stream_pays_for_the_rows_sent(everything: Everything) -> None:
     everything.warehouse.stuck = True
     left = asyncio.Event()

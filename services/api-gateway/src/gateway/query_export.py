@@ -54,9 +54,11 @@ async def _begun(run: Run, keeping: Keeping, request: Request) -> QueryStream:
     await _refuse_too_many_rows(run, gateway)
     total = await gateway.warehouse.count_of(run.plan, run.query_id) if run.plan.count_sql else None
     try:
-        async with asyncio.timeout(gateway.settings.query_timeout_s):
-            result = await gateway.warehouse.open_result(run.plan, run.query_id)
-            pieces, first = await _first(result)
+        # The first bytes have the time of a page; the rest has that of a stream.
+        with translated():
+            async with asyncio.timeout(gateway.settings.query_timeout_s):
+                result = await gateway.warehouse.open_result(run.plan, run.query_id)
+                pieces, first = await _first(result)
     except QueryTooExpensive as exc:
         raise await too_expensive(run.plan, gateway.warehouse) from exc
     stream = QueryStream(request, run, trail, result, pieces, first, keeping)
@@ -69,8 +71,7 @@ async def _first(result: Result) -> tuple[AsyncIterator[bytes], bytes]:
     """Waits for the first bytes: until then an error is an answer, afterwards it can only cut the connection."""
     pieces = result.pieces()
     try:
-        with translated():
-            return pieces, await anext(pieces, b"")
+        return pieces, await anext(pieces, b"")
     except BaseException:
         result.close()
         raise
