@@ -22,6 +22,7 @@ BENCHMARKS = (
     "query_cached",
     "query_export",
     "query_growth",
+    "records_topic",
     "stats_rollups",
 )
 
