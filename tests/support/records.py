@@ -111,17 +111,3 @@ async def all_durable(stack: Stack, *, deadline_s: float = 60) -> None:
         return all(done.get(part, 0) >= end for part, end in wanted.items())
 
     await until("every record to be durable", durable, deadline_s=deadline_s, every_s=0.2)
-
-
-async def deliver_all_again(stack: Stack, group: str = "ingest-records") -> None:
-    """Set the group back to the beginning, as a lost or reset offset would. The group must have no member."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=stack.status().to_json()["kafka"], group_id=group, enable_auto_commit=False
-    )
-    await consumer.start()
-    try:
-        places = [TopicPartition(INGEST_RECORDS.name, number) for number in range(INGEST_RECORDS.partitions)]
-        consumer.assign(places)
-        await consumer.commit(dict.fromkeys(places, 0))
-    finally:
-        await consumer.stop()
