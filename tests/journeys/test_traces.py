@@ -1,7 +1,6 @@
 """One trace from the request to the insert, through Kafka twice; and one through credits."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest_asyncio
@@ -9,6 +8,7 @@ import pytest_asyncio
 from common.ids import new_id
 from devstack.stack import Stack
 from support.client import Answered, open_client
+from support.log import entry_of
 from support.otlp import Collector, open_collector
 from support.polling import until
 from support.stack import environment, further_copy
@@ -18,28 +18,16 @@ _COPY = 21
 
 @pytest_asyncio.fixture(scope="module")
 async def traced(stack: Stack, answered: Answered) -> AsyncIterator[tuple[Collector, httpx.AsyncClient]]:
-    """A second gateway that traces, beside a worker and credits that do."""
+    """A second gateway and credits that trace, beside a worker that does: of its partitions no other may have any."""
     async with open_collector() as collector:
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         async with (
             environment(stack, "ingest-worker", traces),
-            environment(stack, "credits", traces),
-            further_copy(stack, "gateway", index=_COPY, env=traces) as gateway,
+            further_copy(stack, "credits", index=_COPY, env=traces) as ledger,
+            further_copy(stack, "gateway", index=_COPY, env=traces | {"CREDITS_URL": stack.url(ledger)}) as gateway,
             open_client(stack, stack.status().admin_key, answered, gateway=gateway) as client,
         ):
             yield collector, client
-
-
-async def _trace_of(admin: httpx.AsyncClient, request_id: str) -> str:
-    """The trace id that the log has for a request."""
-
-    async def logged() -> list[dict[str, Any]]:
-        rows = (await admin.get("/v1/admin/logs", params={"limit": 1000})).json()
-        return [row for row in rows if row["request_id"] == request_id]
-
-    [row] = await until("the request in the log", logged, deadline_s=40)
-    trace_id: str = row["trace_id"]
-    return trace_id
 
 
 async def test_an_upload_is_one_trace_from_the_request_to_the_insert(
@@ -49,7 +37,7 @@ async def test_an_upload_is_one_trace_from_the_request_to_the_insert(
     file = f"email,first_name\n{new_id().hex}@example.com,Ada\n".encode()
     sent = await client.post("/v1/uploads", params={"dataset": "people", "filename": "trace.csv"}, content=file)
     assert sent.status_code == 202, sent.text
-    trace_id = await _trace_of(admin, sent.headers["x-request-id"])
+    trace_id = (await entry_of(admin, sent))["trace_id"]
     wanted = {
         ("gateway", "POST /v1/uploads"),
         ("ingest-worker", "process ingest.uploads.v1"),
@@ -73,7 +61,7 @@ async def test_a_query_is_one_trace_with_its_hold_and_its_charge(
     collector, client = traced
     answer = await client.post("/v1/query", json={"limit": 1, "filters": {"email": f"{new_id().hex}@example.com"}})
     assert answer.status_code in {200, 402}, answer.text
-    trace_id = await _trace_of(admin, answer.headers["x-request-id"])
+    trace_id = (await entry_of(admin, answer))["trace_id"]
     wanted = {("gateway", "POST /v1/query"), ("gateway", "credits.reserve"), ("credits", "credits reserve")}
     if answer.status_code == 200:
         wanted |= {("gateway", "clickhouse.query"), ("credits", "credits capture")}
@@ -86,4 +74,4 @@ async def test_a_query_is_one_trace_with_its_hold_and_its_charge(
 
 async def test_without_an_endpoint_no_request_has_a_trace(admin: httpx.AsyncClient) -> None:
     answer = await admin.get("/v1/me")
-    assert await _trace_of(admin, answer.headers["x-request-id"]) is None
+    assert (await entry_of(admin, answer))["trace_id"] is None
