@@ -11,7 +11,7 @@ from gateway.app import create_app
 
 _ADDRESSES = ("url", "uri", "host", "bucket", "endpoint", "callback", "webhook", "address", "server")
 # What the log and its filters call the route that was asked for, and statements of our own.
-_NONE = {"endpoint", "status_url"}
+_NONE = {"endpoint", "endpoints", "status_url"}
 
 
 def _names(node: Any) -> Iterator[str]:
