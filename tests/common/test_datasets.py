@@ -48,6 +48,7 @@ def test_prices_are_read_as_credits_and_kept_as_millicredits(tmp_path: Path) -> 
         (_HEAD + "  n: {type: integer, normalise: email}", 5, "email needs type string"),
         (_HEAD.replace("code:", "dedupe_key:").replace("[code]", "[]"), 4, "dedupe_key"),
         (_HEAD + "  other: {type: string, aliases: [code]}", 5, "'code' names both 'code' and 'other'"),
+        (_HEAD + "  d: {type: date, formats: [dd.mm]}", 5, "'dd.mm' is not a format such as"),
         (_HEAD + "  code: {type: integer}", 5, "'code' is there twice, first in line 4"),
         (_HEAD + "colour: red", 5, "colour: is not known here; expected one of name, description"),
         (_HEAD.replace("type: string", "type: string, pi: true"), 4, "did you mean pii? "),

@@ -217,9 +217,18 @@ def test_a_value_that_no_row_can_hold_is_none() -> None:
         (Column(type="list(enum)", values=("a", "b")), "B", '["b"]'),
         (Column(type="list(decimal(6,2))"), "1.5;2", '["1.50","2.00"]'),
         (Column(type="list(float)"), " ", None),
+        (Column(type="date", formats=("%d.%m.%Y", "%d/%m/%y")), "31.12.2025", "2025-12-31"),
+        (Column(type="date", formats=("%d.%m.%Y", "%d/%m/%y")), "01/02/26", "2026-02-01"),
+        (Column(type="date", formats=("%d.%m.%Y",)), "2025-12-31", "2025-12-31"),
+        (Column(type="date", formats=("%d.%m.%Y",)), "31.02.2025", Rejection("date_syntax")),
+        (
+            Column(type="timestamp", formats=("%d.%m.%Y %H:%M %z",)),
+            "1.2.2026 01:30 +0100",
+            "2026-02-01 00:30:00.000000",
+        ),
+        (Column(type="timestamp", formats=("%d.%m.%Y",)), "1.2.1800", Rejection("timestamp_range")),
+        (Column(type="timestamp", formats=("%d.%m.%Y",)), " ", None),
     ],
 )
-def test_enums_are_one_of_their_values_and_lists_hold_what_one_value_would_be(
-    column: Column, given: str, stored: object
-) -> None:
+def test_values_are_written_as_their_declaration_says(column: Column, given: str, stored: object) -> None:
     assert normalise(column, given, region="US") == stored

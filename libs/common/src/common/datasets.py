@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -64,6 +65,9 @@ class Column(BaseModel):
             raise Misplaced(("values",), f"only an enum has values, not {self.type}")
         if self.formats and item not in {"date", "timestamp"}:
             raise Misplaced(("formats",), f"only dates and timestamps have formats, not {self.type}")
+        for place, form in enumerate(self.formats):
+            if not _reads_what_it_writes(form):
+                raise Misplaced(("formats", place), f"{form!r} is not a format such as %d.%m.%Y %H:%M")
         if self.index == "exact" and kind == "json":
             raise Misplaced(("index",), "a json column cannot be looked up; declare what is looked up as a column")
         if self.index == "text" and kind != "string":
@@ -73,6 +77,14 @@ class Column(BaseModel):
     @property
     def parsed(self) -> ColumnType:
         return column_type(self.type)
+
+
+def _reads_what_it_writes(form: str) -> bool:
+    moment = datetime(2001, 12, 31, 13, 14, 15, tzinfo=UTC)
+    try:
+        return datetime.strptime(moment.strftime(form), form).day == moment.day  # noqa: DTZ007 - its day is all that counts
+    except ValueError:
+        return False
 
 
 def _to_millicredits(value: object) -> object:

@@ -149,7 +149,7 @@ def _by_rule(rule: Callable[[str], Normalised], texts: Any) -> tuple[Any, Any | 
 
 
 def _plain(column: Column) -> Plain | None:
-    if column.parsed.of is not None:
+    if column.parsed.of is not None or column.formats:
         return None
     return _PLAIN_BY_NORMALISER[column.normalise] if column.normalise else _PLAIN_BY_TYPE.get(column.type)
 

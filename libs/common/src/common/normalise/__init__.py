@@ -13,7 +13,7 @@ from common.normalise.email import email
 from common.normalise.enumeration import one_of
 from common.normalise.json_text import json_text
 from common.normalise.lists import list_of
-from common.normalise.moment import day, timestamp
+from common.normalise.moment import day, timestamp, written_as
 from common.normalise.numbers import boolean, decimal, floating, integer
 from common.normalise.phone import phone
 from common.normalise.rejection import Normalised, Rejection
@@ -50,6 +50,8 @@ def _rule_of_one(column: Column, kind: ColumnType, region: str) -> Rule | None:
         return lambda value: decimal(value, kind.precision, kind.scale)
     if kind.kind == "enum":
         return one_of(column.values)
+    if column.formats:
+        return written_as(column.formats, _BY_TYPE[kind.kind])
     return _BY_TYPE.get(kind.kind)
 
 

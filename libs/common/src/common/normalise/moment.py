@@ -1,6 +1,7 @@
 """Dates and timestamps: ISO 8601, or epoch seconds or milliseconds for a timestamp. Without an offset it is UTC."""
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from common.normalise.rejection import Normalised, Rejection
@@ -42,6 +43,23 @@ def day(value: str) -> Normalised:
         return Rejection("date_syntax")
     found = moment.date()
     return found.isoformat() if EARLIEST.date() <= found <= LATEST.date() else Rejection("date_range")
+
+
+def written_as(formats: Sequence[str], rule: Callable[[str], Normalised]) -> Callable[[str], Normalised]:
+    """`rule` (timestamp or day) for values written in one of these formats of strptime, the first that fits, or else as
+    ever. They come before ISO 8601: who declares one knows better what 01/02/2026 means.
+    """
+
+    def apply(value: str) -> Normalised:
+        written = value.strip()
+        for form in formats:
+            try:
+                return rule(datetime.strptime(written, form).isoformat())  # noqa: DTZ007 - without an offset it is UTC
+            except ValueError:
+                continue
+        return rule(value)
+
+    return apply
 
 
 def _moment(written: str) -> datetime | Rejection:
