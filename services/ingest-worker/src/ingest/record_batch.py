@@ -57,10 +57,14 @@ class RecordBatch:
 
 def read_batch(messages: Sequence[ConsumerRecord], datasets: Datasets, *, rows_max: int, bytes_max: int) -> RecordBatch:
     poison: dict[int, str] = {}
-    by_dataset: dict[str, list[int]] = {}
+    by_dataset: dict[str, list[int]] = {name: [] for name in datasets}
+    plain = {((DATASET, name.encode()),): name for name in datasets}
     for place, message in enumerate(messages):
         try:
-            by_dataset.setdefault(_addressee(message, datasets), []).append(place)
+            # Most messages have this one header and no other.
+            name = plain.get(tuple(message.headers)) or _addressee(message, datasets)
+            _check(message)
+            by_dataset[name].append(place)
         except Permanent as exc:
             poison[place] = str(exc)
     blocks: list[RecordBlock] = []
@@ -74,20 +78,24 @@ def read_batch(messages: Sequence[ConsumerRecord], datasets: Datasets, *, rows_m
 
 
 def _addressee(message: ConsumerRecord, datasets: Datasets) -> str:
-    """The dataset of a message. Raises Permanent: why it cannot be a row, as far as that shows from outside."""
+    """The dataset that the headers name. Raises Permanent: why none."""
     given = [value for name, value in message.headers if name == DATASET]
     if len(given) != 1 or not given[0]:
         raise Permanent(f"header {DATASET}: expected one with the name of a dataset, found {_count(given)}")
     name: str = given[0].decode("utf-8", "replace")
     if name not in datasets:
         raise Permanent(f"header {DATASET}: {name[:64]!r} is not declared; there are: {', '.join(sorted(datasets))}")
+    return name
+
+
+def _check(message: ConsumerRecord) -> None:
+    """Raises Permanent: why it cannot be a row, as far as that shows from outside."""
     if message.value is None:
         raise Permanent("value: none, expected one JSON object")
     if len(message.value) > RECORD_BYTES_MAX:
         raise Permanent(f"value: {len(message.value)} bytes, the most is {RECORD_BYTES_MAX}")
     if not _EARLIEST_MS <= message.timestamp <= _LATEST_MS:
         raise Permanent(f"timestamp: {message.timestamp} ms is outside of {EARLIEST.year} to {LATEST.year}")
-    return name
 
 
 def _count(given: Sequence[bytes | None]) -> str:
