@@ -9,7 +9,7 @@ from common.ids import new_id
 from devstack.stack import Stack
 from support.client import Answered, create_user, open_client
 from support.polling import until
-from support.uploads import select
+from support.uploads import select, store
 
 
 def people(tag: str, age: int, count: int = 20, bad: int = 0) -> bytes:
@@ -118,6 +118,18 @@ async def test_rejects_are_masked_without_the_scope_for_personal_data(
             await stranger.delete(f"/v1/uploads/{new_id()}"),
         ):
             assert answer.status_code == 404, answer.text
+
+
+async def test_what_is_not_loaded_yet_is_busy(stack: Stack, admin: httpx.AsyncClient) -> None:
+    tag = str(new_id())
+    waiting = store(stack, people(tag, 1), "people").upload_id  # nobody is told yet
+    replacing = {"dataset": "people", "replaces": str(waiting)}
+    for answer in (
+        await admin.delete(f"/v1/uploads/{waiting}"),
+        await admin.post(f"/v1/uploads/{waiting}/replay"),
+        await admin.post("/v1/uploads", params=replacing, content=people(tag, 2)),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "upload_busy"), answer.text
 
 
 async def test_a_person_is_erased_and_the_log_has_only_a_hash(stack: Stack, admin: httpx.AsyncClient) -> None:
