@@ -38,9 +38,36 @@ router = APIRouter(tags=["query"])
 Asking = Annotated[Caller, Depends(caller_with("query"))]
 Asked = Annotated[QueryRequest, json_body(QueryRequest)]
 _CONTENT: dict[str, Any] = {form.media_type.partition(";")[0]: {} for form in FORMS.values()}
+_HEADERS: dict[str, Any] = {
+    "X-Query-Id": {
+        "description": "of a stream: its receipt is GET /v1/queries/{query_id}",
+        "schema": {"type": "string"},
+    },
+    "X-Total-Records": {"description": "of a stream, when count is exact", "schema": {"type": "integer"}},
+    "X-Credits-Reserved": {"description": "of a stream: the most it can cost", "schema": {"type": "number"}},
+}
+_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "a repeat within 24 hours is not charged again and gets the same answer",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    },
+    {
+        "name": "X-Wait-For-Upload",
+        "in": "header",
+        "description": "answer when this upload is visible; wait_ms of the body says how long to wait",
+        "schema": {"type": "string", "format": "uuid"},
+    },
+]
 
 
-@router.post("/v1/query", response_class=Response, responses={200: {"content": _CONTENT}})
+@router.post(
+    "/v1/query",
+    response_class=Response,
+    responses={200: {"content": _CONTENT, "headers": _HEADERS}},
+    openapi_extra={"parameters": _PARAMETERS},
+)
 async def post_query(request: Request, caller: Asking, ask: Asked) -> Response:
     """Rows of a dataset. Costs credits: held before, charged after, nothing when it fails."""
     await wait_for_upload(request, caller, ask.wait_ms)

@@ -19,6 +19,8 @@ from common.openapi import Errors
 from gateway.upload_body import BodyTooSlow
 
 _QUERY = (
+    BadHeader,
+    UploadBusy,
     InsufficientCredits,
     IdempotencyInProgress,
     AlreadyDelivered,
