@@ -59,6 +59,7 @@ docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m devstack.settings_page > docs/settings.md
 	$(BIN)/python -m devstack.metrics_page docs/metrics.md
 	$(BIN)/python -m devstack.rules_manifest > deploy/k8s/components/monitoring/rules.yaml
+	PYTHONPATH=tests $(BIN)/python -m support.proof_page > docs/proof.md
 
 docs-command-line: setup  ## record docs/command-line.md again, from really running every command
 	$(BIN)/python -m devstack.command_line_page > docs/command-line.md.new
