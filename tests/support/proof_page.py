@@ -70,12 +70,8 @@ class Proof:
 
 
 def proofs() -> list[Proof]:
-    return [
-        proof
-        for folder in _FOLDERS
-        for file in sorted((ROOT / "tests" / folder).glob("test_*.py"))
-        for proof in _in(file)
-    ]
+    files = [file for folder in _FOLDERS for file in sorted((ROOT / "tests" / folder).glob("test_*.py"))]
+    return [proof for file in files for proof in _in(file)]
 
 
 def _in(file: Path) -> Iterator[Proof]:
@@ -103,8 +99,8 @@ def page() -> str:
     lines = [
         "# What is proven, and by which test",
         "",
-        "Written by `make docs` from the tests; a test compares. Faults are injected into real servers, and the invariants of",
-        "tests/support/invariants.py are asked after each. `make test` runs most, `make faults` the long ones,",
+        "Written by `make docs` from the tests; a test compares. Faults are injected into real servers, and the invariants",
+        "of tests/support/invariants.py are asked after each. `make test` runs most, `make faults` the long ones,",
         "`make conformance` those that need Apache Kafka, `make soak` the last.",
         "",
         "| | fault | proven by |",
