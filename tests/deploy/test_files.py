@@ -20,16 +20,8 @@ def test_the_dockerfile_passes_its_linter() -> None:
 
 
 def test_every_yaml_file_passes_its_linter() -> None:
-    lint(
-        "yamllint",
-        "--strict",
-        "--config-file",
-        "deploy/yamllint.yaml",
-        "deploy",
-        "configs",
-        ".github",
-        "docker-compose.yml",
-    )
+    where = ("deploy", "configs", ".github", "docker-compose.yml")
+    lint("yamllint", "--strict", "--config-file", "deploy/yamllint.yaml", *where)
 
 
 def test_every_shell_script_passes_its_linter() -> None:
