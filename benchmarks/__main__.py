@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks.record import record
 from benchmarks.report import Figure, show
 from devstack.stack import Stack
 
@@ -27,7 +28,7 @@ BENCHMARKS = (
 )
 
 
-async def run(names: list[str]) -> list[Figure]:
+async def run(names: list[str], *, recording: bool) -> list[Figure]:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="bigdata-bench-") as folder:
         stack = Stack(Path(folder) / "stack")
@@ -36,7 +37,10 @@ async def run(names: list[str]) -> list[Figure]:
             for name in names:
                 module = importlib.import_module(f"benchmarks.{name}")
                 sys.stderr.write(f"{name} …\n")
-                figures += await module.run(stack)
+                found = await module.run(stack)
+                figures += found
+                if recording:
+                    record(found)
         finally:
             await stack.down()
     return figures
@@ -46,11 +50,14 @@ def main() -> None:
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all when absent")
     options.add_argument("--json", action="store_true", dest="as_json", help="print the figures as JSON")
+    options.add_argument("--record", action="store_true", help="keep the figures in results.json and RESULTS.md")
     chosen = options.parse_args()
     unknown = sorted(set(chosen.names) - set(BENCHMARKS))
     if unknown:
         options.error(f"there is no benchmark named {', '.join(unknown)}")
-    figures = uvloop.run(run(chosen.names or list(BENCHMARKS)))  # the loop that the services run on
+    figures = uvloop.run(
+        run(chosen.names or list(BENCHMARKS), recording=chosen.record)
+    )  # the loop that the services run on
     if chosen.as_json:
         sys.stdout.write(json.dumps([one.as_json() for one in figures], indent=2) + "\n")
     else:

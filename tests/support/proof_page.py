@@ -99,8 +99,8 @@ def page() -> str:
     lines = [
         "# What is proven, and by which test",
         "",
-        "Written by `make docs` from the tests; a test compares. Faults are injected into real servers, and the",
-        "invariants of tests/support/invariants.py are asked after each. `make test` runs most, `make faults` the long ones,",
+        "Written by `make docs` from the tests; a test compares. Faults are injected into real servers, and then the",
+        "invariants of tests/support/invariants.py are asked. `make test` runs most, `make faults` the long ones,",
         "`make conformance` those that need Apache Kafka, `make soak` the last.",
         "",
         "| | fault | proven by |",
