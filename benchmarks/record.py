@@ -1,4 +1,4 @@
-"""benchmarks/results.json keeps the last figure of each kind, and RESULTS.md shows them: `python -m benchmarks --record`."""
+"""benchmarks/results.json keeps the last figure of each kind, RESULTS.md shows them: `python -m benchmarks --record`."""
 
 import json
 import os
@@ -28,10 +28,12 @@ def record(figures: Sequence[Figure]) -> None:
 
 
 def page(kept: dict[str, dict[str, object]]) -> str:
-    rows = [
-        f"| {one['number']} | {one['what']} | {one['unit']} | {one['baseline']:,.6g} | {one['ours']:,.6g} "
-        f"| {one['ratio']:.2f} | {one['to_reach']} | {'yes' if one['reached'] else '**no**'} | {one['date']} | {one['load']} |"
-        for _, one in sorted(kept.items())
-    ]
+    rows = [_row(one) for _, one in sorted(kept.items())]
     columns = "| | what | unit | baseline | ours | ratio | to reach | reached | date | load |\n" + "|---" * 10 + "|\n"
     return f"{_HEAD}\n{columns}" + "\n".join(rows) + "\n"
+
+
+def _row(one: dict[str, object]) -> str:
+    reached = "yes" if one["reached"] else "**no**"
+    cells = (one["number"], one["what"], one["unit"], f"{one['baseline']:,.6g}", f"{one['ours']:,.6g}")
+    return f"| {' | '.join(map(str, (*cells, one['ratio'], one['to_reach'], reached, one['date'], one['load'])))} |"
