@@ -1,4 +1,4 @@
-"""benchmarks/results.json keeps the last figure of each kind, RESULTS.md shows them: `python -m benchmarks --record`."""
+"""benchmarks/results.json keeps the last figure of each kind, RESULTS.md shows them (`--record`)."""
 
 import json
 import os
