@@ -108,6 +108,7 @@ async def test_batches_over_the_same_accounts_in_any_order_do_not_deadlock(repli
 
 
 async def test_capture_release_and_expiry_race_and_exactly_one_wins(replicas: list[Books]) -> None:
+    """8."""
     user = await replicas[0].account(10_000)
     winners: Counter[str] = Counter()
     for _ in range(20):

@@ -64,6 +64,7 @@ async def seen(stores: Stores, relation: str) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("when", ["merged", "as_loaded"])
 async def test_undone_the_dataset_is_as_if_the_upload_had_never_been_loaded(stores: Stores, when: str) -> None:
+    """35."""
     undone, other = people(f"undone_{when}"), people(f"never_{when}")
     jobs = await jobs_for(stores, undone, other)
     await stores.load(undone, FIRST)

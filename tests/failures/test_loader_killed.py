@@ -59,6 +59,7 @@ async def exact(stack: Stack, upload_id: UUID, good: int = GOOD, bad: int = BAD)
     ],
 )
 async def test_killed_anywhere_it_loads_every_row_once(stack: Stack, place: str) -> None:
+    """27."""
     async with environment(stack, WORKER, SMALL_CHUNKS | {"FAULTPOINTS": place}):
         upload_id = await send(stack, people(), "people")
         await dies(stack)
@@ -66,6 +67,7 @@ async def test_killed_anywhere_it_loads_every_row_once(stack: Stack, place: str)
 
 
 async def test_killed_at_random_moments_it_loads_every_row_once(stack: Stack) -> None:
+    """27."""
     uploads = [await send(stack, people(), "people") for _ in range(3)]
     for _ in range(3):
         await asyncio.sleep(0.3)  # not a wait for something: the moment is meant to be any
@@ -78,6 +80,7 @@ async def test_killed_at_random_moments_it_loads_every_row_once(stack: Stack) ->
 
 
 async def test_everything_delivered_twice_changes_nothing(stack: Stack) -> None:
+    """28."""
     event = store(stack, people(), "people")
     await publish(stack, INGEST_UPLOADS, event, event)
     await exact(stack, event.upload_id)
@@ -90,7 +93,7 @@ async def test_everything_delivered_twice_changes_nothing(stack: Stack) -> None:
 
 
 async def test_a_chunk_loaded_again_from_the_start_folds_its_copies(stack: Stack) -> None:
-    """As after a crash whose manifest was lost: the same inserts, with the same tokens."""
+    """28: as after a crash whose manifest was lost: the same inserts, with the same tokens."""
     upload_id = await send(stack, people(), "people")
     await exact(stack, upload_id)
     await manifest(
@@ -104,6 +107,7 @@ async def test_a_chunk_loaded_again_from_the_start_folds_its_copies(stack: Stack
 
 
 async def test_without_clickhouse_chunks_keep_their_place_and_nothing_is_buried(stack: Stack) -> None:
+    """31."""
     before = len(await dead_letters(stack))
     async with without(stack, "clickhouse"):
         upload_id = await send(stack, people(), "people")
@@ -120,6 +124,7 @@ async def test_without_clickhouse_chunks_keep_their_place_and_nothing_is_buried(
 
 
 async def test_a_file_that_kills_its_worker_is_given_up_and_others_flow(stack: Stack) -> None:
+    """34."""
     async with environment(stack, WORKER, {"FAULTPOINTS": "ingest.parsed"}):
         upload_id = await send(stack, people(), "people")
         for number in range(3):
@@ -135,6 +140,7 @@ async def test_a_file_that_kills_its_worker_is_given_up_and_others_flow(stack: S
 
 @pytest.mark.parametrize("topic", [INGEST_UPLOADS, INGEST_CHUNKS])
 async def test_a_poison_event_is_one_dead_letter_and_the_next_is_loaded(stack: Stack, topic: object) -> None:
+    """30."""
     assert topic in {INGEST_UPLOADS, INGEST_CHUNKS}
     poison = f"poison {new_id()}".encode()
     await publish(stack, INGEST_UPLOADS if topic is INGEST_UPLOADS else INGEST_CHUNKS, poison)

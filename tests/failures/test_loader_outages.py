@@ -39,6 +39,7 @@ def csv(run: object, rows: int) -> bytes:
 
 
 async def test_clickhouse_refuses_twenty_times_and_nothing_is_buried(stack: Stack, faults: InsertFaults) -> None:
+    """31."""
     run, before = new_id(), len(await dead_letters(stack))
     faults.refusals = [*[TOO_MANY_PARTS] * 20, *[DISK_FULL] * 4]
     await produce(stack, *people(run, range(300)))
@@ -55,6 +56,7 @@ async def test_clickhouse_refuses_twenty_times_and_nothing_is_buried(stack: Stac
 async def test_answers_that_are_lost_after_the_rows_were_stored_double_nothing(
     stack: Stack, faults: InsertFaults
 ) -> None:
+    """32."""
     run, before = new_id(), len(await dead_letters(stack))
     faults.answers_lost = 3
     await produce(stack, *people(run, range(300)))
@@ -69,6 +71,7 @@ async def test_answers_that_are_lost_after_the_rows_were_stored_double_nothing(
 async def test_a_worker_that_is_told_to_stop_while_clickhouse_hangs_leaves_its_offset(
     stack: Stack, faults: InsertFaults
 ) -> None:
+    """36."""
     run = new_id()
     faults.hang()
     try:
@@ -91,6 +94,7 @@ async def test_a_worker_that_is_told_to_stop_while_clickhouse_hangs_leaves_its_o
 
 @pytest.mark.long
 async def test_a_file_of_which_nothing_fits_is_stopped_before_it_fills_the_quarantine(stack: Stack) -> None:
+    """33."""
     run, rows = new_id(), 30_000
     bad = ("email,age\n" + "".join(f"{no}.{run},none\n" for no in range(rows))).encode()
     async with environment(stack, WORKER, {"CHUNK_BYTES": "65536", "REJECTS_MAX": "100"}):
@@ -105,6 +109,7 @@ async def test_a_file_of_which_nothing_fits_is_stopped_before_it_fills_the_quara
 async def test_a_gateway_killed_before_kafka_knows_of_the_object_loses_nothing(
     stack: Stack, admin: httpx.AsyncClient
 ) -> None:
+    """24."""
     run = new_id()
     data = csv(run, 40)
     async with further_copy(stack, "gateway", index=8, env={"FAULTPOINTS": "gateway.upload_announced"}) as copy:
@@ -126,6 +131,7 @@ async def test_a_gateway_killed_before_kafka_knows_of_the_object_loses_nothing(
 async def test_without_kafka_an_upload_is_only_accepted_when_it_is_durable_and_is_loaded_once(
     stack: Stack, admin: httpx.AsyncClient
 ) -> None:
+    """25."""
     run = new_id()
     data = csv(run, 40)
     async with without(stack, "kafka"):
@@ -159,6 +165,7 @@ async def until_accepted(admin: httpx.AsyncClient, data: bytes) -> str:
 
 @pytest.mark.long
 async def test_after_ten_restarts_of_the_broker_records_move_or_the_worker_says_that_it_is_stuck(stack: Stack) -> None:
+    """38."""
     run = new_id()
     async with environment(stack, WORKER, {"STALLED_S": "30"}):
         for number in range(10):

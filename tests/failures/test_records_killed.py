@@ -51,6 +51,7 @@ async def exact(stack: Stack, run: object, count: int) -> None:
     ],
 )
 async def test_killed_anywhere_every_record_is_one_row(stack: Stack, place: str) -> None:
+    """27."""
     run = new_id()
     poison = f"poison {run}".encode()
     before = await accepted(stack)
@@ -73,7 +74,7 @@ async def test_killed_anywhere_every_record_is_one_row(stack: Stack, place: str)
 
 @pytest.mark.long
 async def test_everything_delivered_again_changes_nothing(stack: Stack) -> None:
-    """As after lost offsets, long after the tables' windows: every try has a token of its own anyway."""
+    """28: as after lost offsets, long after the tables' windows: every try has a token of its own anyway."""
     run = new_id()
     await produce(stack, *people(run, range(500)))
     await exact(stack, run, 500)
@@ -98,6 +99,7 @@ async def test_everything_delivered_again_changes_nothing(stack: Stack) -> None:
 
 @pytest.mark.long
 async def test_a_second_worker_joins_in_mid_batch_freezes_and_wakes(stack: Stack) -> None:
+    """29."""
     run = new_id()
     numbers = iter(range(100_000))
     sent = 0

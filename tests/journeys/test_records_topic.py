@@ -50,6 +50,7 @@ async def test_the_newest_record_of_an_identity_is_shown_and_the_datasets_versio
 
 
 async def test_poison_is_one_dead_letter_each_and_the_next_record_is_loaded(stack: Stack) -> None:
+    """30."""
     run = new_id()
     value, oversize = f"{{poison {run}".encode(), b'{"note": "' + f"{run}".encode() * 90_000 + b'"}'
     headers = {f'{{"email": "{kind}.{run}@example.com"}}'.encode(): kind for kind in ("null", "binary", "unknown")}
@@ -85,6 +86,7 @@ async def ready(stack: Stack) -> dict[str, str]:
 
 
 async def test_a_flood_of_poison_stops_the_consumer_and_a_restart_goes_on_where_it_stopped(stack: Stack) -> None:
+    """33."""
     run = new_id()
     flood = [f"{number:02} flood {run}".encode() for number in range(12)]
     async with environment(stack, WORKER, {"DEAD_LETTERS_MAX": "5", "DEAD_LETTERS_SHARE_MAX": "0.5"}):

@@ -55,7 +55,7 @@ FAULTS = {
     39: "mixed load with random faults",
 }
 _FOLDERS = ("failures", "contracts", "conformance", "journeys", "hostile", "soak", "ingest", "audit")
-_NUMBERS = re.compile(r"\d+(?:(?:,| and|, and|–) ?\d+)*(?=[.:])")
+_NUMBERS = re.compile(r"\d+(?:(?:,| and|, and|–) ?\d+)*(?=[.:]|,\s|$)")
 
 
 @dataclass(frozen=True)
