@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 import psutil
 
-from benchmarks.query_world import TAG, Asker, asker, fill, merge
+from benchmarks.query_world import ROWS, TAG, Asker, asker, fill, merge
 from benchmarks.report import Figure
 from common.datasets import load_datasets
 from devstack.stack import Stack
@@ -20,7 +20,6 @@ from gateway.query_request import QueryRequest
 from gateway.settings import Settings
 from gateway.warehouse_streams import open_streams
 
-ROWS = 1_000_000
 _ROUNDS = 2
 _MIB = 1 << 20
 _MEMORY_MAX_MIB = 64

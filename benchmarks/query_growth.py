@@ -11,7 +11,7 @@ from typing import Any
 
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
-from benchmarks.query_world import clickhouse, fill, merge
+from benchmarks.query_world import ROWS, clickhouse, fill, merge
 from benchmarks.report import Figure
 from common.datasets import Datasets, load_datasets
 from devstack.stack import Stack
@@ -20,7 +20,7 @@ from gateway.query_plan import plan_query
 from gateway.query_request import QueryRequest
 from gateway.settings import Settings
 
-SIZES = (1_000_000, 3_000_000, 10_000_000)
+SIZES = (ROWS, 3 * ROWS, 10 * ROWS)
 _TIMES = 7
 _FIRST_IDENTITY = "first identity"
 _FIRST_IDENTITY_MAX = 1.5

@@ -16,7 +16,7 @@ from uuid import UUID
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from benchmarks.http_load import Load, drive
-from benchmarks.query_world import Asker, asker, clickhouse, fill, merge
+from benchmarks.query_world import ROWS, Asker, asker, clickhouse, fill, merge
 from benchmarks.report import Figure
 from common.credit_operations import Grant, OpenAccount
 from common.datasets import Datasets, load_datasets
@@ -28,7 +28,6 @@ from gateway.query_plan import QueryPlan, plan_query
 from gateway.query_request import QueryRequest
 from gateway.settings import Settings
 
-ROWS = 1_000_000
 _CONNECTIONS = 16
 _SECONDS = 5.0
 _ROUNDS = 3

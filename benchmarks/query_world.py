@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from common.ids import new_id
 from devstack.stack import Stack
 
 TAG = "bench"
+ROWS = int(os.environ.get("BENCH_PEOPLE", "1000000"))
 # One INSERT is one part; ten of them, unmerged, are what a load leaves behind for a while.
 _BLOCKS = 10
 _FILL = """
