@@ -27,6 +27,7 @@ from gateway import (
 from gateway.audit_trail import AuditTrail
 from gateway.console import CONSOLE
 from gateway.console.door import ConsoleDoor
+from gateway.console.frame import refusal_page
 from gateway.console.sign_in import sessions_of
 from gateway.route_errors import ERRORS
 from gateway.wiring import Gateway
@@ -76,5 +77,6 @@ def served_app(gateway: Gateway) -> ASGIApp:
     app = create_app()
     app.state.gateway = gateway
     app.state.body_bytes_max = gateway.settings.body_bytes_max
-    audited = AuditTrail(RequestIds(ConsoleDoor(app, sessions_of(gateway))), gateway.spool, gateway.clock)
+    doored = ConsoleDoor(app, sessions_of(gateway), refusal_page)
+    audited = AuditTrail(RequestIds(doored), gateway.spool, gateway.clock)
     return Probes(Traced(audited), ops_app(health.readiness(gateway)))

@@ -4,6 +4,7 @@ A page needs a session, else the browser is sent to sign in. What a page's scrip
 /console/api/v1/...: the same routes as everybody's, called by whoever is signed in, with a CSRF token for changes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -47,9 +48,12 @@ class _Place:
 class ConsoleDoor:
     """Plain ASGI middleware inside the audit trail: what it refuses is in the log too."""
 
-    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+    def __init__(
+        self, app: ASGIApp, sessions: Sessions, refusal_page: Callable[[Request, ClientError], Response]
+    ) -> None:
         self._app = app
         self._sessions = sessions
+        self._refusal_page = refusal_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -69,13 +73,19 @@ class ConsoleDoor:
                 await _to_sign_in(scope)(scope, receive, send)
                 return
         except ClientError as refused:
-            scope["route"] = _Place(f"{_API}/*")
-            answer = await answer_client_error(Request(scope), refused)
+            answer = await self._refused(Request(scope), refused)
             await answer(scope, receive, send)
             return
         if session is not None:
             scope["state"] |= {SIGNED_IN: session.key_sha256, "session": session}
         await self._app(scope, receive, send)
+
+    async def _refused(self, request: Request, refused: ClientError) -> Response:
+        if not request.url.path.startswith(_API + "/"):
+            request.scope["route"] = _Place(f"{HOME}/*")
+            return self._refusal_page(request, refused)
+        request.scope["route"] = _Place(f"{_API}/*")
+        return await answer_client_error(request, refused)
 
     async def _session(self, scope: Scope) -> Session | None:
         token = token_in(scope["headers"])

@@ -112,16 +112,16 @@ class HtmlRoute(APIRoute):
                 clear_cookie(answer)
                 return answer
             except ClientError as refused:
-                return _refusal(request, refused)
+                return refusal_page(request, refused)
             except RequestValidationError:
-                return _refusal(
+                return refusal_page(
                     request, InvalidRequest("This address does not say what to show: go back and try again")
                 )
 
         return handled
 
 
-def _refusal(request: Request, refused: ClientError) -> Response:
+def refusal_page(request: Request, refused: ClientError) -> Response:
     request.state.error_code = refused.code
     answer = render(
         request,
