@@ -19,7 +19,6 @@ from soak import evidence, faults, load
 from soak.schedule import Planned, schedule
 from support.invariants import broken_invariants
 from support.polling import until
-from support.records import shown
 from support.stack import running_stack
 from support.uploads import select
 
@@ -43,7 +42,7 @@ async def soak(minutes: float, seed: int) -> dict[str, Any]:
     return {
         "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         "broker": os.environ.get("KAFKA", "local"),
-        "seed": seed,
+        "seed": str(seed),
         "minutes": minutes,
         "faults survived": f"{len(times)} of {len(survived)}",
         "faults": [f"{one.planned.fault} at {one.planned.at_s} s: well after {one.well_again_s} s" for one in survived],
@@ -89,13 +88,13 @@ async def _rows(stack: Stack, account: load.Account, uploads: Mapping[str, Uploa
     accepted = sum(one.rows.accepted or 0 for one in uploads.values())
 
     async def records_shown() -> bool:
-        return sum([shown(stack, run) for run in account.records]) >= sum(account.records.values())
+        return _records_shown(stack, account) >= sum(account.records.values())
 
     try:
         await until("every record to be shown", records_shown, deadline_s=_SETTLED_S, every_s=1)
     except AssertionError as late:
         _say(str(late))
-    records = sum(shown(stack, run) for run in account.records)
+    records = _records_shown(stack, account)
     ids = list(uploads)
     (visible,) = select(
         stack,
@@ -106,6 +105,12 @@ async def _rows(stack: Stack, account: load.Account, uploads: Mapping[str, Uploa
     lost += max(0, sum(account.records.values()) - records)
     twice = int(visible[0]) - int(visible[1]) + max(0, records - sum(account.records.values()))
     return lost, twice
+
+
+def _records_shown(stack: Stack, account: load.Account) -> int:
+    sources = [f"run-{run}" for run in account.records]
+    query = "SELECT count() FROM bigdata.people FINAL WHERE source IN {sources:Array(String)}"
+    return int(select(stack, query, {"sources": sources})[0][0])
 
 
 def _memory_mb(stack: Stack) -> int:

@@ -101,6 +101,7 @@ SESSION = (
             Step("bigdata users role ann viewer"),
             Step("bigdata users disable ann"),
             Step("bigdata users enable ann"),
+            Step("bigdata erase --dataset people --email ananya.brown.0@example.com --yes"),
             Step("bigdata admin stats"),
             Step("bigdata admin logs --status 4xx -n 3"),
             Step("timeout 10 bigdata logs --tail & sleep 5; bigdata whoami > /dev/null; wait"),
