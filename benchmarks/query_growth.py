@@ -31,7 +31,7 @@ def _kinds(turn: int) -> dict[str, dict[str, Any]]:
     start = f"2026-01-01T{turn:02d}:00:00Z"
     return {
         _FIRST_IDENTITY: {"filters": {"email": f"p{number}@bench.example.com"}},
-        "second identity": {"filters": {"phone": f"+1{2_000_000_000 + number}"}},
+        "second identity": {"filters": {"phone": f"+91{9_000_000_000 + number}"}},
         "range page": {"range": {"record_ts": {"from": start}}, "sort": "record_ts", "limit": 100},
         "text search": {"fuzzy": {"last_name": {"query": f"name{turn}77"}}, "limit": 100},
         "group by": {"aggregate": {"group_by": ["country", "city"], "metrics": {"n": "count()", "mean": "avg(age)"}}},

@@ -25,7 +25,7 @@ _FILL = """
     INSERT INTO people_history
         (email, phone, first_name, last_name, city, country, age, source, record_ts, upload_id, row_no, version)
     SELECT concat('p', toString(number), '@bench.example.com'),
-           concat('+1', leftPad(toString(2000000000 + number), 10)),
+           concat('+91', toString(9000000000 + number)),
            ['Prath', 'Ada', 'Zoe', 'Jon', 'Maria'][1 + number % 5], concat('Name', toString(number % 10000)),
            ['Delhi', 'Mumbai', 'Pune', 'Berlin'][1 + number % 4], ['IN', 'US', 'DE'][1 + number % 3],
            number % 90, 'bench',
