@@ -28,7 +28,7 @@ def rendered(overlay: str) -> list[dict[str, Any]]:
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, f"kustomize warns: {done.stderr}"
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    return [one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one]
 
 
 def of_kind(overlay: str, kind: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ _COMPOSE = "github.com/compose-spec/compose-go/v2@v2.9.0"
 _DOWNLOAD_S = 120
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """YAML 1.1 gives a lone `=` a meaning that nobody uses; one of these files has it as a plain value."""
 
 
