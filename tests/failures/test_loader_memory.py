@@ -25,7 +25,8 @@ def people(size: int) -> Iterator[bytes]:
     tag = new_id()
     for first in range(0, size // ROW_BYTES, ROWS_AT_ONCE):
         rows = (
-            f"{number}.{tag}@example.com,".ljust(ROW_BYTES - 1, "x") for number in range(first, first + ROWS_AT_ONCE)
+            f"{number}.{tag}@example.com,{new_id()}".ljust(ROW_BYTES - 1, "x")
+            for number in range(first, first + ROWS_AT_ONCE)
         )
         yield ("\n".join(rows) + "\n").encode()
 

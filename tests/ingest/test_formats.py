@@ -1,18 +1,23 @@
 """Every format and packing gives the same rows, each with its place."""
 
+import io
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from common.datasets import Dataset
+from ingest.examine import Said, examined
 from ingest.formats.layout import Unreadable
 from ingest.formats.sandbox import Limits
 from ingest.rows import rows_of
-from support.ingest_parts import batches, column, dataset, loaded, reasons
+from ingest.source import Bytes
+from support.ingest_parts import LIMITS, batches, column, dataset, loaded, reasons
 from support.written import FORMATS, as_array, as_csv, as_gzip, as_parquet, as_xml, as_zip
 
 THINGS = dataset()
@@ -134,6 +139,11 @@ def test_the_record_element_is_found_below_others() -> None:
     assert [row["email"] for row in shown(text, THINGS)] == ["a@x.org"]
     single = b"<person><email>a@x.org</email><age>4</age></person>"
     assert [row["age"] for row in shown(single, THINGS)] == [4]
+    both = b"<r><head><email>h@x.org</email><age>1</age></head><p><email>a@x.org</email></p></r>"
+    layout = examined(Bytes(both), THINGS, LIMITS, Said(record="p"))
+    assert layout.path == ("r", "p")
+    with pytest.raises(Unreadable, match="no element 'q' in its first MiB"):
+        examined(Bytes(both), THINGS, LIMITS, Said(record="q"))
     with pytest.raises(Unreadable, match="no element of the XML has a column of dataset things in it: cat, cats"):
         shown(b"<cats><cat/></cats>", THINGS)
 
@@ -185,6 +195,19 @@ def test_parquet_values_out_of_range_are_rejected_with_their_column() -> None:
     assert reasons(loaded(as_parquet([{"email": "a@x.org", "age": 2.5}]), THINGS)) == [(0, "integer_syntax", "age")]
     nested: list[dict[str, Any]] = [{"email": "a@x.org", "source": {"a": 1}}]
     assert reasons(loaded(as_parquet(nested), THINGS)) == [(0, "nested_value", "source")]
+
+
+def test_moments_beyond_pythons_calendar_are_rejected_and_shown() -> None:
+    far = pa.array([2**62, None], pa.timestamp("us"))
+    other = pa.array([[2**62], None], pa.list_(pa.timestamp("us")))
+    sink = io.BytesIO()
+    table = pa.table({"email": ["a@x.org", "b@x.org"], "record_ts": far, "note": other, "far": far, "days": other})
+    parquet.write_table(table, sink)
+    (batch,) = batches(sink.getvalue(), THINGS)
+    rows = rows_of(batch, THINGS)
+    assert reasons(rows) == [(0, "timestamp_range", "record_ts")]
+    raw = orjson.loads(batch.piece.raw(0))
+    assert (raw["email"], raw["record_ts"]) == ("a@x.org", str(2**62))
 
 
 def test_row_groups_are_chunks_of_their_own() -> None:

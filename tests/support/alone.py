@@ -15,7 +15,7 @@ def alone(module: str, *args: object, timeout_s: float) -> subprocess.CompletedP
     """Run it; it may die."""
     return subprocess.run(
         [sys.executable, "-m", "support.alone", module, *map(str, args)],
-        env=os.environ | {"PYTHONPATH": str(_TESTS)},
+        env=os.environ | {"PYTHONPATH": str(_TESTS), "ARROW_DEFAULT_MEMORY_POOL": "system"},
         capture_output=True,
         text=True,
         timeout=timeout_s,

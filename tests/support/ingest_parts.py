@@ -4,7 +4,7 @@ from typing import Any
 
 from common.datasets import Dataset, load_datasets
 from ingest.cutting import cuts
-from ingest.examine import examined
+from ingest.examine import Said, examined
 from ingest.formats.batch import Batch
 from ingest.formats.layout import Layout
 from ingest.formats.sandbox import Limits
@@ -41,7 +41,7 @@ LIMITS = Limits()
 
 
 def layout_of(data: bytes, target: Dataset, filename: str = "") -> Layout:
-    return examined(Bytes(data), target, LIMITS, filename=filename, declared=None)
+    return examined(Bytes(data), target, LIMITS, Said(filename))
 
 
 def batches(
@@ -49,7 +49,7 @@ def batches(
 ) -> list[Batch]:
     """Of a file as planner and loaders read it together."""
     stored = Bytes(data)
-    layout = examined(stored, target, limits, filename=filename, declared=None)
+    layout = examined(stored, target, limits, Said(filename))
     return [
         batch
         for chunk in cuts(layout, stored, chunk_bytes)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.errors import Permanent
 from ingest.cutting import cuts
-from ingest.examine import examined
+from ingest.examine import Said, examined
 from ingest.formats.sandbox import Limits
 from ingest.reading import Reading
 from ingest.rows import rows_of
@@ -39,7 +39,7 @@ def main() -> None:
     counts = {"accepted": 0, "rejected": 0}
     error = None
     try:
-        layout = examined(stored, target, limits, filename=name, declared=None)
+        layout = examined(stored, target, limits, Said(name))
         for chunk in cuts(layout, stored, 32 << 20):
             for batch in Reading(layout, chunk, stored, target, limits).batches():
                 rows = rows_of(batch, target)

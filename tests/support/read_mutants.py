@@ -3,6 +3,7 @@
 `python -m support.alone read_mutants COUNT SEED FIRST REPORT` appends a line per file to REPORT.
 """
 
+import errno
 import resource
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.cutting import cuts
-from ingest.examine import examined
+from ingest.examine import Said, examined
 from ingest.formats import parquet
 from ingest.formats.layout import Unreadable
 from ingest.formats.sandbox import Frame, Limits
@@ -51,7 +52,7 @@ def in_this_process(
 def verdict(data: bytes) -> str:
     target, limits, stored = dataset(), Limits(), Bytes(data)
     try:
-        layout = examined(stored, target, limits, filename="", declared=None)
+        layout = examined(stored, target, limits, Said())
         rows = 0
         for chunk in cuts(layout, stored, 1):
             for batch in Reading(layout, chunk, stored, target, limits).batches():
@@ -63,7 +64,8 @@ def verdict(data: bytes) -> str:
     except (Unreadable, Refusal, MemoryError) as exc:
         return f"refused {type(exc).__name__}"
     except Exception as exc:  # noqa: BLE001 - that is what is looked for
-        return f"fault {exc!r}"
+        # Python's own imports say it this way when this process is at its limit.
+        return f"refused {exc!r}" if getattr(exc, "errno", None) == errno.ENOMEM else f"fault {exc!r}"
     return f"read {rows}"
 
 

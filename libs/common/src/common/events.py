@@ -36,6 +36,7 @@ class UploadReceived(Event):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     sender: UUID | None = Field(None, description="user_id; none for a bucket drop")
     declared_format: str | None = None
+    record: str | None = Field(None, description="the XML element that is a record; found where it is absent")
     received_at: datetime = Field(description="arrival of the object; the order time of rows without record_ts")
     replaces: UUID | None = Field(None, description="the upload whose rejected rows this one corrects")
 

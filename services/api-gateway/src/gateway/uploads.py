@@ -61,6 +61,9 @@ async def post_upload(
     dataset: Annotated[str, Query(max_length=63)],
     filename: Annotated[str | None, Query()] = None,
     format: Annotated[str | None, Query()] = None,  # noqa: A002 - the parameter's public name
+    record: Annotated[
+        str | None, Query(max_length=255, description="the XML element that is a record; found where it is absent")
+    ] = None,
     replaces: Annotated[UUID | None, Query(description="the upload whose rejected rows this one corrects")] = None,
 ) -> Response:
     """Body: the file, or multipart/form-data with one field `file`. 202 when it is durable; loading follows."""
@@ -83,6 +86,7 @@ async def post_upload(
         sha256=arrived.sha256,
         sender=caller.user_id,
         declared_format=format,
+        record=record,
         received_at=gateway.clock.now(),
         replaces=replaces,
     )

@@ -1,6 +1,6 @@
 """What a file is, all the way down to its columns: unpacked as far as needed, and nothing of it loaded."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from common.datasets import Dataset
 from ingest.formats import parquet, xml
@@ -13,9 +13,20 @@ from ingest.source import Stored
 _OFFICE_MEMBER = "[Content_Types].xml"
 
 
-def examined(stored: Stored, dataset: Dataset, limits: Limits, *, filename: str, declared: str | None) -> Layout:
+@dataclass(frozen=True)
+class Said:
+    """What the sender says of a file: its name, its format, and the XML element that is a record."""
+
+    filename: str = ""
+    format: str | None = None
+    record: str | None = None
+
+
+def examined(stored: Stored, dataset: Dataset, limits: Limits, said: Said) -> Layout:
     """Blocking. Raises Unreadable with one sentence for whoever sent the file."""
-    sample = Sample(stored.read_at(0, SAMPLE_BYTES), stored.size <= SAMPLE_BYTES, filename, declared)
+    sample = Sample(
+        stored.read_at(0, SAMPLE_BYTES), stored.size <= SAMPLE_BYTES, said.filename, said.format, said.record
+    )
     if packing := packing_of(sample):
         return _packed(stored, packing, sample, dataset, limits)
     layout = _detailed(sniff(sample, dataset), sample, dataset, limits)
@@ -32,12 +43,7 @@ def _packed(stored: Stored, packing: Compression, outer: Sample, dataset: Datase
         for member in inside:
             sample = _sample_of(member, outer)
             try:
-                if sample.data or packing != "zip":
-                    layouts.append(_member_layout(sample, packing, dataset, limits))
-                else:
-                    layouts.append(
-                        Layout(format="json_lines", compression=packing)
-                    )  # an empty file has no rows, whatever it is
+                layouts.append(_member_layout(sample, packing, dataset, limits))
             except Unreadable as exc:
                 raise Unreadable(f"{member.name[:200]}: {exc}" if member.name else str(exc)) from None
     if packing == "zip":
@@ -49,12 +55,13 @@ def _sample_of(member: Member, outer: Sample) -> Sample:
     if member.name == _OFFICE_MEMBER:
         raise Unreadable("unsupported format: the content is an Office document, export it as CSV")
     data = member.source.read(SAMPLE_BYTES + 1)
-    return Sample(
-        data[:SAMPLE_BYTES], len(data) <= SAMPLE_BYTES, member.name or unpacked_name(outer.filename), outer.declared
-    )
+    name = member.name or unpacked_name(outer.filename)
+    return replace(outer, data=data[:SAMPLE_BYTES], whole=len(data) <= SAMPLE_BYTES, filename=name)
 
 
 def _member_layout(sample: Sample, packing: Compression, dataset: Dataset, limits: Limits) -> Layout:
+    if not sample.data and packing == "zip":
+        return Layout(format="json_lines", compression=packing)  # an empty file has no rows, whatever it is
     if inner := packing_of(replace(sample, filename="")):
         raise Unreadable(f"there is {inner} inside of it: pack once, not twice")
     layout = sniff(sample, dataset)
@@ -66,4 +73,5 @@ def _member_layout(sample: Sample, packing: Compression, dataset: Dataset, limit
 def _detailed(layout: Layout, sample: Sample, dataset: Dataset, limits: Limits) -> Layout:
     if layout.format != "xml":
         return layout
-    return layout.model_copy(update={"path": xml.record_path(sample.data, dataset, limits, whole=sample.whole)})
+    path = xml.record_path(sample.data, dataset, limits, whole=sample.whole, given=sample.record)
+    return layout.model_copy(update={"path": path})

@@ -12,7 +12,7 @@ from common.faultpoints import faultpoint
 from common.logs import get_logger
 from common.metrics import counter
 from ingest.cutting import cuts
-from ingest.examine import examined
+from ingest.examine import Said, examined
 from ingest.formats.layout import Layout
 from ingest.manifest import FINISHED, Manifest, PlannedChunk, Upload
 from ingest.settings import Settings
@@ -42,7 +42,7 @@ class Planner:
         upload = await self._manifest.claim(event)
         if upload.state == "planning":
             try:
-                await self._plan(upload)
+                await self._plan(upload, event.record)
             except Permanent as exc:
                 await self._manifest.fail(upload.upload_id, str(exc))
                 _uploads.labels("failed").inc()
@@ -55,18 +55,17 @@ class Planner:
             await self._turns.announce(upload)
         log.info("upload planned", state=upload.state, filename=event.filename, size=event.size)
 
-    async def _plan(self, upload: Upload) -> None:
+    async def _plan(self, upload: Upload, record: str | None) -> None:
         dataset = self._datasets.get(upload.dataset)
         if dataset is None:
             raise Permanent(f"there is no dataset {upload.dataset}")
-        layout, chunks = await asyncio.to_thread(self._cut, upload, dataset)
+        layout, chunks = await asyncio.to_thread(self._cut, upload, dataset, record)
         faultpoint("ingest.planned")
         await self._manifest.planned(upload, layout, chunks)
 
-    def _cut(self, upload: Upload, dataset: Dataset) -> tuple[Layout, list[PlannedChunk]]:
+    def _cut(self, upload: Upload, dataset: Dataset, record: str | None) -> tuple[Layout, list[PlannedChunk]]:
         """Blocking."""
         stored = BucketObject(self._bucket, upload.object_key, upload.size)
-        layout = examined(
-            stored, dataset, self._settings.limits, filename=upload.filename, declared=upload.declared_format
-        )
+        said = Said(upload.filename, upload.declared_format, record)
+        layout = examined(stored, dataset, self._settings.limits, said)
         return layout, list(cuts(layout, stored, self._settings.chunk_bytes))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from common.datasets import Column
 from common.normalise.moment import EARLIEST, LATEST
-from ingest.formats.extra import shown
+from ingest.formats.extra import python_values, shown
 
 # The values as the table wants them, and where they are refused, why.
 Typed = tuple[Any, Any | None]
@@ -44,9 +44,9 @@ def as_text(values: Any) -> Any:
     if pa.types.is_string(kind) or pa.types.is_null(kind):
         return values.cast(pa.string())
     if pa.types.is_nested(kind):
-        return pa.array([_json(value) for value in values.to_pylist()], pa.string())
+        return pa.array([_json(value) for value in python_values(values)], pa.string())
     if pa.types.is_time(kind) or pa.types.is_duration(kind) or pa.types.is_interval(kind):
-        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
+        return pa.array([None if value is None else str(value) for value in python_values(values)], pa.string())
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return as_text(values.cast(pa.timestamp(kind.unit)))  # the same moment in UTC
     if pa.types.is_floating(kind):

@@ -7,6 +7,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_BEYOND_PYTHON = (OverflowError, ValueError)
+
 
 def objects_of(fields: Mapping[str, Any]) -> Any:
     """`{"label":value,…}` of each row, null where no field has a value. Bytes that are no UTF-8 are replaced."""
@@ -21,9 +23,9 @@ def _members(label: str, values: Any) -> Any:
     """`,"label":value` of each row."""
     name = orjson.dumps(label.encode("utf-8", "replace").decode()).decode()
     if pa.types.is_nested(values.type) or pa.types.is_null(values.type):
-        return pa.array([_member(name, value) for value in values.to_pylist()], pa.string())
+        return pa.array([_member(name, value) for value in python_values(values)], pa.string())
     encoded = pc.dictionary_encode(values)
-    texts = [_member(name, value) for value in encoded.dictionary.to_pylist()]
+    texts = [_member(name, value) for value in python_values(encoded.dictionary)]
     return pa.array(texts, pa.string()).take(encoded.indices)
 
 
@@ -31,6 +33,22 @@ def _member(name: str, value: Any) -> str | None:
     if value is None:
         return None
     return f",{name}:{orjson.dumps(value, default=shown, option=orjson.OPT_NON_STR_KEYS).decode()}"
+
+
+def python_values(values: Any) -> list[Any]:
+    """As Python sees them. A moment that it has no date for is shown as the number that it is stored as."""
+    try:
+        found: list[Any] = values.to_pylist()
+    except _BEYOND_PYTHON:
+        return [_python_value(value) for value in values]
+    return found
+
+
+def _python_value(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except _BEYOND_PYTHON:
+        return str(getattr(value, "value", "out of range"))
 
 
 def shown(value: object) -> object:

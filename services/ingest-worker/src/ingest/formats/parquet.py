@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from common.datasets import Dataset
 from ingest.formats.batch import UNKNOWN_FIELD, Batch, Fault, by_column, first_present
-from ingest.formats.extra import objects_of, shown
+from ingest.formats.extra import objects_of, python_values, shown
 from ingest.formats.layout import Unreadable
 from ingest.formats.records import RAW_BYTES_KEPT, REGULAR, Place, Records
 from ingest.formats.sandbox import Limits, ReadAt, sandbox
@@ -46,7 +46,8 @@ class _Rows(Records):
     batch: Any = None
 
     def text(self, index: int) -> bytes:
-        (row,) = self.batch.slice(index, 1).to_pylist()
+        columns = self.batch.slice(index, 1).columns
+        row = {name: python_values(one)[0] for name, one in zip(self.batch.schema.names, columns, strict=True)}
         return orjson.dumps(row, default=shown, option=orjson.OPT_NON_STR_KEYS)
 
     def raw(self, index: int) -> bytes:

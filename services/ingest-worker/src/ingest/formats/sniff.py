@@ -73,6 +73,7 @@ class Sample:
     whole: bool
     filename: str = ""
     declared: str | None = None
+    record: str | None = None  # the XML element that is one, where the sender says so
 
 
 def packing_of(sample: Sample) -> Compression:

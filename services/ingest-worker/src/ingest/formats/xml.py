@@ -1,6 +1,6 @@
 """XML: the record element, and its records as pieces of JSON lines. The parser runs in a child process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,12 @@ _LINE_BYTES = 8
 _MEMORY_BYTES_MAX = 192 << 20
 
 
-def record_path(sample: bytes, dataset: Dataset, limits: Limits, *, whole: bool) -> tuple[str, ...]:
-    """The names from the root to the element that is a record: the one with the most of the dataset's fields in it."""
+def record_path(
+    sample: bytes, dataset: Dataset, limits: Limits, *, whole: bool, given: str | None = None
+) -> tuple[str, ...]:
+    """The names from the root to the element that is a record: the given one, or the one with the most of the
+    dataset's fields in it, the outermost of equals.
+    """
 
     def beginning(offset: int, size: int) -> bytes:
         return sample[offset : offset + size]
@@ -29,11 +33,20 @@ def record_path(sample: bytes, dataset: Dataset, limits: Limits, *, whole: bool)
         tuple(one["path"]): len({column for label in one["fields"] if (column := dataset.column_of(label))})
         for one in found
     }
+    if given is not None:
+        return _given_path(given, known)
     best = max(known, key=lambda path: (known[path], -len(path)), default=())
     if best and known[best]:
         return best
     names = ", ".join(sorted({path[-1][:40] for path in known})[:8])
     raise Unreadable(f"no element of the XML has a column of dataset {dataset.name} in it: {names}")
+
+
+def _given_path(name: str, paths: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    found = [path for path in paths if path[-1] == name]
+    if not found:
+        raise Unreadable(f"the XML has no element {name[:40]!r} in its first MiB, and that was to be a record")
+    return min(found, key=len)
 
 
 def pieces(source: Source, path: Sequence[str], place: Place, limits: Limits) -> Iterator[Records]:
