@@ -5,14 +5,16 @@ from collections import Counter
 
 import httpx
 
-from support.accounts import ASK, Account, answered_in_the_end, some_key
+from support.accounts import Account, answered_in_the_end, never_asked, some_key
 from support.proxied import Proxied
 
 
 async def _at_once(account: Account, proxied: Proxied, each: int, key: dict[str, str]) -> list[httpx.Response]:
     """So many requests on each of two gateways, all on their way before the first answer is read."""
     async with account.client() as one, account.client(proxied.gateway) as other:
-        asked = [client.post("/v1/query", json=ASK, headers=key) for _ in range(each) for client in (one, other)]
+        asked = [
+            client.post("/v1/query", json=never_asked(key), headers=key) for _ in range(each) for client in (one, other)
+        ]
         return await asyncio.gather(*asked)
 
 

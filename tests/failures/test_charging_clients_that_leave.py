@@ -7,7 +7,7 @@ import httpx
 
 from common.ids import new_id
 from devstack.stack import Stack
-from support.accounts import ASK, answered_in_the_end, open_account
+from support.accounts import answered_in_the_end, never_asked, open_account
 from support.client import Answered
 
 _KEYS = 1000
@@ -29,12 +29,12 @@ async def test_a_key_whose_client_left_at_any_moment_is_charged_once(
     keys = [{"Idempotency-Key": f"left-{number}-{new_id()}"} for number in range(_KEYS)]
     left = 0
     async with open_account(stack, admin, answered, credits=_KEYS + 1) as account, account.client() as client:
-        took = (await client.post("/v1/query", json=ASK)).elapsed.total_seconds()
+        took = (await client.post("/v1/query", json=never_asked())).elapsed.total_seconds()
 
         async def leave(key: dict[str, str]) -> int:
             try:
                 async with asyncio.timeout(chance.uniform(0, _AT_ONCE * took)):
-                    await client.post("/v1/query", json=ASK, headers=key)
+                    await client.post("/v1/query", json=never_asked(key), headers=key)
             except TimeoutError:
                 return 1
             return 0

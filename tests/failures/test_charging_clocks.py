@@ -7,7 +7,7 @@ import pytest
 
 from common.ids import new_id
 from devstack.stack import Stack
-from support.accounts import ASK, Account
+from support.accounts import Account, never_asked
 from support.polling import until
 from support.repository import ROOT
 from support.stack import further_copy
@@ -35,12 +35,12 @@ async def test_a_gateway_whose_clock_is_wrong_holds_as_long_as_any_other(
     }
     started = await account.ledger.fetchval("SELECT clock_timestamp()")
     async with further_copy(stack, "gateway", env=wrong) as copy, account.client(copy) as client:
-        answer = await client.post("/v1/query", json=ASK)
+        answer = await client.post("/v1/query", json=never_asked())
         told = datetime.fromisoformat(answer.json()["metadata"]["as_of"])
         assert abs(told - started - timedelta(hours=hours)) < timedelta(minutes=10)  # it is wrong indeed
         await account.settled_at(9)
         with pytest.raises(httpx.TransportError):
-            await client.post("/v1/query", json=ASK)
+            await client.post("/v1/query", json=never_asked())
     await _a_hold_of_a_second_runs_out(stack, account)
     [hold] = await account.ledger.fetch(_OPEN, account.user_id, started)
     assert (hold["made_now"], hold["lifetime"]) == (True, timedelta(seconds=200))

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from devstack.stack import Stack
-from support.accounts import ASK, Account, answered_in_the_end, some_key
+from support.accounts import Account, answered_in_the_end, never_asked, some_key
 from support.polling import until
 from support.proxied import Proxied
 from support.stack import further_copy
@@ -18,7 +18,7 @@ async def test_a_gateway_that_dies_before_the_query_has_charged_nothing(stack: S
     await _die_at("gateway.reserved", stack, account, key)
     assert await account.balance() == (10, 1)
     async with account.client() as client:
-        busy = await client.post("/v1/query", json=ASK, headers=key)
+        busy = await client.post("/v1/query", json=never_asked(key), headers=key)
         assert (busy.status_code, busy.json()["code"]) == (409, "idempotency_in_progress")
         assert int(busy.headers["Retry-After"]) >= 1
         await account.let_holds_run_out()
@@ -47,7 +47,7 @@ async def test_a_gateway_that_dies_between_query_and_record_has_charged_nothing(
 async def _die_at(place: str, stack: Stack, account: Account, key: dict[str, str]) -> None:
     async with further_copy(stack, "gateway", env={"FAULTPOINTS": place}) as copy, account.client(copy) as client:
         with pytest.raises(httpx.TransportError):
-            await client.post("/v1/query", json=ASK, headers=key)
+            await client.post("/v1/query", json=never_asked(key), headers=key)
 
 
 @pytest.mark.parametrize("place", ["gateway.settled", "gateway.audited"])
@@ -58,7 +58,7 @@ async def test_a_gateway_that_dies_before_it_notes_an_acknowledgement_has_charge
     key = some_key()
     async with further_copy(stack, "gateway", env={"FAULTPOINTS": place}) as copy, account.client(copy) as client:
         with suppress(httpx.TransportError):  # it may die before or after the last byte
-            await client.post("/v1/query", json=ASK, headers=key)
+            await client.post("/v1/query", json=never_asked(key), headers=key)
         await _death_of(copy, stack)
     async with further_copy(stack, "gateway") as copy, account.client(copy) as client:
         await account.settled_at(9)
@@ -79,7 +79,7 @@ async def test_credits_that_die_while_they_hold_have_charged_nothing(
         further_copy(stack, "credits", env={"FAULTPOINTS": place}) as copy,
     ):
         _move(proxied, ("127.0.0.1", stack.site.ports[copy]))
-        refused = await client.post("/v1/query", json=ASK, headers=key)
+        refused = await client.post("/v1/query", json=never_asked(key), headers=key)
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         assert int(refused.headers["Retry-After"]) >= 1
         await _death_of(copy, stack)
@@ -103,7 +103,7 @@ async def test_credits_that_die_while_they_charge_have_charged_once(
         further_copy(stack, "credits", env={"FAULTPOINTS": f"{place}:2"}) as copy,
     ):
         _move(proxied, ("127.0.0.1", stack.site.ports[copy]))
-        answer = await client.post("/v1/query", json=ASK, headers=key)
+        answer = await client.post("/v1/query", json=never_asked(key), headers=key)
         assert answer.status_code == 200, answer.text
         await _death_of(copy, stack)
         assert await account.balance() == ((10, 1) if place == "credits.before_commit" else (9, 0))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest_asyncio
 
 from devstack.stack import Stack
-from support.accounts import ASK, Account, answered_in_the_end, some_key
+from support.accounts import Account, answered_in_the_end, never_asked, some_key
 from support.client import Answered, open_client
 from support.polling import until
 from support.proxied import Proxied, open_proxied, to_port
@@ -74,7 +74,7 @@ async def test_with_a_frozen_postgres_every_request_ends_and_so_does_the_process
         assert (await client.get("/v1/me")).status_code == 200
         pair.freeze()
         asked = [admin.get(path) for path in reads for _ in range(4)]
-        asked += [one.post("/v1/query", json=ASK) for one in (client, unseen) for _ in range(20)]
+        asked += [one.post("/v1/query", json=never_asked()) for one in (client, unseen) for _ in range(20)]
         seen = Counter((one.status_code, one.request.url.path) for one in await asyncio.gather(*asked))
     assert {status for status, _ in seen} <= {200, 503}, seen
     assert {status for status, path in seen if path == "/v1/query"} == {503}
@@ -110,7 +110,7 @@ async def test_with_an_exhausted_pool_requests_are_unavailable_and_no_connection
         async with account.ledger.acquire() as owner, owner.transaction():
             await owner.execute("LOCK TABLE gateway.users IN ACCESS EXCLUSIVE MODE")
             asked = [admin.get("/v1/admin/users") for _ in range(36)]
-            asked += [client.post("/v1/query", json=ASK) for _ in range(4)]  # a key that has to be looked up
+            asked += [client.post("/v1/query", json=never_asked()) for _ in range(4)]  # a key that has to be looked up
             ended = await asyncio.gather(*asked)
     assert Counter(answer.status_code for answer in ended) == {503: 40}
     # Nobody waited behind the others: one statement's time for a connection, one for the statement itself.

@@ -7,7 +7,7 @@ from collections import Counter
 import httpx
 
 from devstack.stack import Stack
-from support.accounts import ASK, Account, open_account
+from support.accounts import Account, never_asked, open_account
 from support.client import Answered
 from support.polling import until
 from support.proxied import Proxied, open_proxied
@@ -43,7 +43,7 @@ async def _finish(account: Account, proxied: Proxied) -> None:
     async with account.client(proxied.gateway) as client:
         assert (await client.get("/v1/me")).status_code == 200
         proxied.clickhouse.black_hole()
-        queries = [asyncio.create_task(client.post("/v1/query", json=ASK)) for _ in range(_QUERIES)]
+        queries = [asyncio.create_task(client.post("/v1/query", json=never_asked())) for _ in range(_QUERIES)]
 
         async def held() -> bool:
             return await account.balance() == (_QUERIES, _QUERIES)
@@ -78,7 +78,7 @@ async def test_with_a_full_spool_requests_are_answered_and_the_loss_is_counted_a
                 assert Counter(answer.status_code for answer in answers) == {200: 60}
             assert await _dropped(stack, copy) > 0
             before = await _dropped(stack, copy)
-            assert (await client.post("/v1/query", json=ASK)).status_code == 200
+            assert (await client.post("/v1/query", json=never_asked())).status_code == 200
             assert await _dropped(stack, copy) == before + 1
             assert _alarms(stack, copy)
             assert await account.balance() == (10, 1)  # held until its deadline, never charged
@@ -92,7 +92,7 @@ async def test_with_a_full_spool_requests_are_answered_and_the_loss_is_counted_a
                 return (await client.get("/v1/me")).is_success and await _dropped(stack, copy) == before
 
             await until("room in the spool", works_again)
-            assert (await client.post("/v1/query", json=ASK)).status_code == 200
+            assert (await client.post("/v1/query", json=never_asked())).status_code == 200
             await account.settled_at(9)
     assert await account.charges() == 1
 

@@ -10,7 +10,7 @@ import httpx
 
 from devstack.postgres import dsn
 from devstack.stack import Stack
-from support.accounts import ASK, Account, answered_in_the_end, open_account, some_key
+from support.accounts import Account, answered_in_the_end, never_asked, open_account, some_key
 from support.client import Answered
 from support.polling import until
 from support.proxied import Proxied
@@ -35,7 +35,7 @@ async def test_without_postgres_queries_are_unavailable_and_none_runs(
         connections = proxied.clickhouse.accepts
         async with without(stack, "postgres"):
             for client in (known, unseen, nobody):
-                answer = await client.post("/v1/query", json=ASK)
+                answer = await client.post("/v1/query", json=never_asked())
                 assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
                 assert int(answer.headers["Retry-After"]) >= 1
             assert (await unseen.get("/v1/me")).status_code == 503
@@ -60,7 +60,7 @@ async def test_when_every_backend_is_terminated_under_load_each_answer_is_charge
         async def load(client: httpx.AsyncClient) -> Counter[int]:
             seen: Counter[int] = Counter()
             while not stop.is_set():
-                seen[(await client.post("/v1/query", json=ASK)).status_code] += 1
+                seen[(await client.post("/v1/query", json=never_asked())).status_code] += 1
             return seen
 
         loads = [asyncio.create_task(load(client)) for client in (one, other) for _ in range(4)]
@@ -128,9 +128,9 @@ async def test_serialization_failures_cost_nobody_a_query_or_a_second_charge(sta
         await owner.execute(_FAIL_THREE_OF_TEN)
         try:
             async with account.client() as client:
-                answers = [await client.post("/v1/query", json=ASK, headers=some_key()) for _ in range(10)]
+                answers = [await client.post("/v1/query", json=never_asked(), headers=some_key()) for _ in range(10)]
                 assert [answer.status_code for answer in answers] == [200] * 10
-                assert (await client.post("/v1/query", json=ASK)).status_code == 402
+                assert (await client.post("/v1/query", json=never_asked())).status_code == 402
             await account.settled_at(0)
             assert await owner.fetchval("SELECT last_value FROM credits.test_turns") > 15
         finally:

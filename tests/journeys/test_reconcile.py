@@ -16,7 +16,7 @@ from common.ids import new_id
 from credits.reconcile import QUERIES
 from devstack.reconcile import MEANINGS
 from devstack.stack import Stack
-from support.accounts import ASK, open_account
+from support.accounts import never_asked, open_account
 from support.client import Answered
 
 Result = subprocess.CompletedProcess[str]
@@ -38,7 +38,7 @@ async def _reconcile(*options: str, env: Mapping[str, str] | None = None) -> Res
 async def test_after_queries_every_figure_is_0(stack: Stack, admin: httpx.AsyncClient, answered: Answered) -> None:
     async with open_account(stack, admin, answered) as account, account.client() as client:
         for _ in range(3):
-            assert (await client.post("/v1/query", json=ASK)).status_code == 200
+            assert (await client.post("/v1/query", json=never_asked())).status_code == 200
         assert (await client.post("/v1/query", json={"limit": 0})).status_code == 422
         await account.settled_at(7)
     shown = await _reconcile("-C", str(stack.folder))

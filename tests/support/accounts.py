@@ -1,6 +1,6 @@
 """A user with credits, and what the ledger itself says of them: no figure of a service is trusted."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from devstack.stack import Stack
 from support.client import Answered, create_user, open_client
 from support.polling import until
 
-ASK = {"limit": 1}  # one credit
+ASK = {"limit": 1}  # one credit; its answer may be a kept one
 Ledger: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
@@ -93,13 +93,19 @@ def some_key() -> dict[str, str]:
     return {"Idempotency-Key": f"key-{new_id()}"}
 
 
+def never_asked(key: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A query of one credit that nobody has asked before, so that ClickHouse is asked. One key has one body."""
+    who = "-".join(key.values()) if key else new_id()
+    return {"limit": 1, "filters": {"email": f"{who}@example.com"}}
+
+
 async def answered_in_the_end(
     client: httpx.AsyncClient, key: dict[str, str], body: dict[str, Any] | None = None, *, deadline_s: float = 30
 ) -> httpx.Response:
     """What a client does that must not pay twice: ask again with its key until there is an answer."""
 
     async def asked() -> httpx.Response | None:
-        answer = await client.post("/v1/query", json=body or ASK, headers=key)
+        answer = await client.post("/v1/query", json=body or never_asked(key), headers=key)
         assert answer.status_code in {200, 409, 503}, answer.text
         return answer if answer.status_code == 200 else None
 
