@@ -95,11 +95,17 @@ async def _none_idle(account: Account) -> bool:
 
 
 async def _terminate_all(account: Account) -> None:
-    ended = await account.ledger.fetchval(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-        " WHERE backend_type = 'client backend' AND usename <> 'postgres'"
-    )
-    assert ended >= 1, "there was nothing to terminate"
+    """Whoever is connected; after the last time they may still be on their way back."""
+
+    async def terminated() -> bool:
+        return bool(
+            await account.ledger.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND usename <> 'postgres'"
+            )
+        )
+
+    await until("connections to terminate", terminated, deadline_s=30)
 
 
 # Three of ten transactions fail where they write the accounts; a sequence forgets nothing in a rollback.

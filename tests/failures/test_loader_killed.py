@@ -66,6 +66,7 @@ async def test_killed_anywhere_it_loads_every_row_once(stack: Stack, place: str)
     await exact(stack, upload_id)
 
 
+@pytest.mark.long
 async def test_killed_at_random_moments_it_loads_every_row_once(stack: Stack) -> None:
     """27."""
     uploads = [await send(stack, people(), "people") for _ in range(3)]
@@ -123,6 +124,7 @@ async def test_without_clickhouse_chunks_keep_their_place_and_nothing_is_buried(
     assert len(await dead_letters(stack)) == before
 
 
+@pytest.mark.long
 async def test_a_file_that_kills_its_worker_is_given_up_and_others_flow(stack: Stack) -> None:
     """34."""
     async with environment(stack, WORKER, {"FAULTPOINTS": "ingest.parsed"}):

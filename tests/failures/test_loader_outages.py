@@ -68,6 +68,7 @@ async def test_answers_that_are_lost_after_the_rows_were_stored_double_nothing(
     assert len(await dead_letters(stack)) == before
 
 
+@pytest.mark.long
 async def test_a_worker_that_is_told_to_stop_while_clickhouse_hangs_leaves_its_offset(
     stack: Stack, faults: InsertFaults
 ) -> None:

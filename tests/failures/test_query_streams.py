@@ -89,10 +89,15 @@ async def test_without_clickhouse_a_query_says_when_to_come_back_and_costs_nothi
 
 
 async def test_a_query_past_its_limit_is_stopped_and_refunded(heavy: Heavy, rich: Account) -> None:
-    """10"""
+    """10: a stream that has begun cannot say 504 any more."""
     async with rich.client(heavy.gateway.gateway) as client:
-        for form in ("json", "csv"):
-            answer = await client.post("/v1/query", json={**slow(heavy), "format": form})
+        answer = await client.post("/v1/query", json=slow(heavy))
+        assert (answer.status_code, answer.json()["code"]) == (504, "query_timeout")
+        try:
+            answer = await client.post("/v1/query", json={**slow(heavy), "format": "csv"})
+        except httpx.RemoteProtocolError:
+            pass  # its first line was on its way already: cut visibly is what is left
+        else:
             assert (answer.status_code, answer.json()["code"]) == (504, "query_timeout")
         await nothing_runs(heavy)
         await rich.settled_at(5000)

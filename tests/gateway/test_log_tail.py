@@ -42,7 +42,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Table:
 
 
 def tail_of() -> LogTail:
-    return LogTail(cast("Pool", None), LogFilter(), NOW)
+    return LogTail(cast("Pool", None), LogFilter(), NOW, StoppedClock())
 
 
 async def _new(tail: LogTail) -> list[UUID]:
@@ -77,6 +77,15 @@ async def test_after_an_outage_of_the_log_what_was_late_is_shown(table: Table) -
         assert await _new(tail) == []
     late = table.add(2, 300, 600)
     assert await _new(tail) == late
+
+
+async def test_an_entry_from_the_future_hides_nothing(table: Table) -> None:
+    """Another gateway's clock may be an hour ahead."""
+    tail = tail_of()
+    table.add(3600)
+    await tail.new()
+    after = table.add(1)
+    assert await _new(tail) == after
 
 
 async def test_many_at_once_are_all_shown(table: Table) -> None:

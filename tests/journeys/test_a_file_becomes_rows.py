@@ -149,6 +149,7 @@ async def test_content_that_failed_may_be_sent_again(stack: Stack) -> None:
     assert (again["state"], again["duplicate_of"], again["rows_accepted"]) == ("completed", None, 10)
 
 
+@pytest.mark.long
 async def test_a_lost_event_delays_a_load_but_never_loses_it(stack: Stack) -> None:
     event = store(stack, people_csv(10), "people")
     assert (await ended(stack, event.upload_id, deadline_s=60))["rows_accepted"] == 10

@@ -49,6 +49,7 @@ async def test_a_record_that_named_the_wrong_dataset_is_listed_and_sent_again_to
     await all_shown(stack, run, 1)
 
 
+@pytest.mark.long
 async def test_a_replay_of_all_sends_what_was_not_sent_before_and_keeps_what_was_cut(stack: Stack) -> None:
     run = new_id()
     value, oversize = f"\x1b[31m{{poison {run}".encode(), b'{"note": "' + f"{run}".encode() * 90_000 + b'"}'

@@ -85,6 +85,7 @@ async def ready(stack: Stack) -> dict[str, str]:
         return found
 
 
+@pytest.mark.long
 async def test_a_flood_of_poison_stops_the_consumer_and_a_restart_goes_on_where_it_stopped(stack: Stack) -> None:
     """33."""
     run = new_id()

@@ -26,6 +26,7 @@ async def chunks_done(stack: Stack, worker: str) -> int:
     return int(found[1]) if found else 0
 
 
+@pytest.mark.long
 async def test_two_workers_share_the_chunks_of_one_file(stack: Stack) -> None:
     async with environment(stack, WORKER, SMALL_CHUNKS), further_copy(stack, WORKER, env=SMALL_CHUNKS) as copy:
         # The second one has its share of the partitions a few seconds after it is up: until then files go to the first.

@@ -15,7 +15,7 @@ from support.proxied import Proxied, open_proxied
 from support.query_reader import open_as
 from support.repository import ROOT
 
-ROWS = 400_000
+ROWS = 900_000
 _FILL = """
     INSERT INTO {history} (code, words, upload_id, row_no, version)
     SELECT toString(number), hex(sipHash128(number)), 'heavy', number, 1 FROM numbers({rows})

@@ -98,7 +98,7 @@ async def tail(
     """Requests as they get into the log, as server-sent events. With Last-Event-ID, from that request on."""
     trail_of(request).followed = True
     since = wanted.since or (time_of(last_event_id) if last_event_id else None) or gateway.clock.now()
-    following = LogTail(gateway.postgres, wanted, since)
+    following = LogTail(gateway.postgres, wanted, min(since, gateway.clock.now()), gateway.clock)
     # A proxy that gathers what it passes on would make it anything but live.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(follow(following, gateway.clock, gateway.stopping), headers=headers, media_type=_EVENTS)
