@@ -27,6 +27,7 @@ async def test_what_is_away_is_unhealthy_and_the_answer_is_503(
         await until("health after the fault", well, deadline_s=30)
 
 
+@pytest.mark.long
 async def test_a_gateway_without_postgres_is_not_ready_and_yet_alive(stack: Stack, proxied: Proxied) -> None:
     async with httpx.AsyncClient(base_url=stack.url(proxied.gateway), timeout=30) as http:
         proxied.postgres.black_hole()

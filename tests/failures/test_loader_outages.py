@@ -38,6 +38,7 @@ def csv(run: object, rows: int) -> bytes:
     return ("email,source\n" + "".join(f"{no}.{run}@example.org,x\n" for no in range(rows))).encode()
 
 
+@pytest.mark.long
 async def test_clickhouse_refuses_twenty_times_and_nothing_is_buried(stack: Stack, faults: InsertFaults) -> None:
     """31."""
     run, before = new_id(), len(await dead_letters(stack))

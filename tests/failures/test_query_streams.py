@@ -164,6 +164,7 @@ async def test_a_reader_that_takes_nothing_is_cut_before_its_hold_ends(heavy: He
         writer.transport.abort()
 
 
+@pytest.mark.long
 async def test_a_stream_that_outlives_its_hold_is_paid_for_while_it_moves(heavy: Heavy, rich: Account) -> None:
     taken = 0
     async with rich.client(heavy.gateway.gateway) as client:

@@ -202,6 +202,7 @@ async def test_a_load_raises_the_version_of_its_dataset_and_says_so(stack: Stack
         await connection.close()
 
 
+@pytest.mark.long
 async def test_a_large_file_is_cut_into_chunks_that_make_the_whole(stack: Stack) -> None:
     row = "filler " * 40
     lines = [f'{number}.{new_id()}@example.com,"{row}\n{number}"' for number in range(260_000)]

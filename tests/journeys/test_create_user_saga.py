@@ -16,6 +16,7 @@ from support.stack import environment, further_copy
 _STEPS = ("gateway.user_claimed", "gateway.user_opened", "gateway.user_granted", "gateway.user_activated")
 
 
+@pytest.mark.long
 async def test_a_creation_killed_at_every_step_in_turn_makes_one_user_with_one_grant(
     stack: Stack, admin: httpx.AsyncClient, answered: Answered
 ) -> None:
