@@ -45,8 +45,14 @@ async def test_the_leader_dies_while_records_are_acknowledged_and_none_is_lost(s
         assert await leader_of(producer) != leader
     finally:
         await producer.stop()
-    found = await asyncio.wait_for(values_of(stack), 60)
-    assert len([value for value in found if value in set(values)]) == COUNT
+    wanted = set(values)
+
+    async def all_of_them() -> bool:
+        """A new leader shows what it has once the others have told it how far they are."""
+        found = await asyncio.wait_for(values_of(stack), 60)
+        return len([value for value in found if value in wanted]) == COUNT
+
+    await until("every acknowledged record, once", all_of_them, deadline_s=60, every_s=1)
     await stack.start(leader)
 
 
