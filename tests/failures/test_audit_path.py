@@ -18,10 +18,11 @@ from devstack.process import StackError
 from devstack.stack import Stack
 from support.accounts import Account
 from support.audit_events import finished
-from support.audit_log import all_logged_once, dead_letters, nothing_is_committed_that_is_not_written, values_of
+from support.audit_log import all_logged_once, dead_letters, nothing_is_committed_that_is_not_written
 from support.polling import until
 from support.proxied import Proxied
 from support.stack import further_copy, without
+from support.topic_contents import values_of
 
 # The check after each test needs it, and a fixture cannot be asked for in time by another one.
 pytestmark = pytest.mark.usefixtures("answered")

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 
-from common.topics import AUDIT_DEAD, AUDIT_REQUESTS, Topic
+from common.topics import AUDIT_DEAD, AUDIT_REQUESTS
 from devstack.stack import Stack
 from support.polling import until
+from support.topic_contents import values_of
 
 GROUP = "audit-logger"
 _LOGGED = "SELECT count(*) FROM audit.request_log WHERE event_id = ANY($1::uuid[])"
@@ -73,23 +74,6 @@ async def nothing_is_committed_that_is_not_written(stack: Stack) -> None:
         if place.topic == AUDIT_REQUESTS.name and offset.offset > written.get(place.partition, 0)
     }
     assert not ahead, f"I5: {ahead} committed, {written} written"
-
-
-async def values_of(stack: Stack, topic: Topic) -> list[ConsumerRecord]:
-    """Every record of a topic so far."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=stack.status().to_json()["kafka"], auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-        consumer.assign(places)
-        ends = await consumer.end_offsets(places)
-        await consumer.seek_to_beginning(*places)
-        found: list[ConsumerRecord] = []
-        while len(found) < sum(ends.values()):
-            found += [one for batch in (await consumer.getmany(timeout_ms=200)).values() for one in batch]
-        return found
-    finally:
-        await consumer.stop()
 
 
 async def dead_letters(stack: Stack) -> list[ConsumerRecord]:

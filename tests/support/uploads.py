@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from common.bucket import announcement_key, object_key
 from common.events import Event, UploadReceived
@@ -18,6 +18,7 @@ from common.topics import INGEST_DEAD, INGEST_UPLOADS, Topic
 from devstack.stack import Stack
 from support.invariants import clickhouse_admin
 from support.polling import until
+from support.topic_contents import values_of
 
 
 def bucket_folder(stack: Stack) -> Path:
@@ -105,16 +106,4 @@ def counts(stack: Stack, dataset: str, upload_id: UUID) -> tuple[int, int, int]:
 
 async def dead_letters(stack: Stack) -> list[ConsumerRecord]:
     """Every dead letter of the loaders so far."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=stack.status().to_json()["kafka"], auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        places = [TopicPartition(INGEST_DEAD.name, number) for number in range(INGEST_DEAD.partitions)]
-        consumer.assign(places)
-        ends = await consumer.end_offsets(places)
-        await consumer.seek_to_beginning(*places)
-        found: list[ConsumerRecord] = []
-        while len(found) < sum(ends.values()):
-            found += [one for batch in (await consumer.getmany(timeout_ms=200)).values() for one in batch]
-        return found
-    finally:
-        await consumer.stop()
+    return await values_of(stack, INGEST_DEAD)
