@@ -4,7 +4,7 @@ import math
 import re
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -15,8 +15,9 @@ from common.errors import Permanent
 from common.events import RequestFinished, event_of
 from common.redaction import clean, clean_details
 
-# Characters kept of method, endpoint, username, ip, dataset, error_code, action, target.
-_TEXTS_MAX = (16, 200, 128, 64, 128, 64, 64, 256)
+# Characters kept.
+_METHOD_MAX, _ENDPOINT_MAX, _USERNAME_MAX, _IP_MAX = 16, 200, 128, 64
+_DATASET_MAX, _ERROR_CODE_MAX, _ACTION_MAX, _TARGET_MAX = 128, 64, 64, 256
 # What is longer is read the slow way: its texts must not fill the cache of the quick one.
 _PLAIN_BYTES_MAX = 4096
 _ROWS_MAX = 10**15
@@ -89,20 +90,18 @@ def _read_plain(value: bytes) -> Entry | None:
             document["status"],
             None if (details := get("details")) is None else clean_details(dict(details)),
             None if (trace := get("trace_id")) is None else _trace_id(trace),
-            *_clean_texts_cached(
-                document["method"],
-                document["endpoint"],
-                get("username"),
-                get("ip"),
-                get("dataset"),
-                get("error_code"),
-                get("action"),
-                get("target"),
-            ),
+            _clean_cached(document["method"], _METHOD_MAX),
+            _clean_cached(document["endpoint"], _ENDPOINT_MAX),
+            None if (text := get("username")) is None else _clean_cached(text, _USERNAME_MAX),
+            None if (text := get("ip")) is None else _clean_cached(text, _IP_MAX),
+            None if (text := get("dataset")) is None else _clean_cached(text, _DATASET_MAX),
+            None if (text := get("error_code")) is None else _clean_cached(text, _ERROR_CODE_MAX),
+            None if (text := get("action")) is None else _clean_cached(text, _ACTION_MAX),
+            None if (text := get("target")) is None else _clean_cached(text, _TARGET_MAX),
         )
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
-    if entry.method is None or entry.endpoint is None or get("kind", "request") != "request":
+    if get("kind", "request") != "request":
         return None
     whole = (
         type(entry.rows) is type(entry.credits_used_mc) is type(entry.status) is type(get("schema_version", 1)) is int
@@ -110,13 +109,12 @@ def _read_plain(value: bytes) -> Entry | None:
     return entry if whole and type(entry.duration_ms) is float else None
 
 
-def _clean_texts(*texts: str | None) -> tuple[Any, ...]:
-    return tuple(
-        None if text is None else clean(text, chars_max) for text, chars_max in zip(texts, _TEXTS_MAX, strict=True)
-    )
+# Each text by itself: a user's name and a route come again and again, the two and an address together hardly ever.
+_clean_cached = lru_cache(maxsize=16_384)(clean)
 
 
-_clean_texts_cached = lru_cache(maxsize=10_000)(_clean_texts)  # one user calls one route many times
+def _clean_or_none(text: str | None, chars_max: int) -> str | None:
+    return None if text is None else clean(text, chars_max)
 
 
 def _read_by_model(value: bytes) -> Entry:
@@ -136,16 +134,14 @@ def _read_by_model(value: bytes) -> Entry:
         event.status,
         None if event.details is None else clean_details(event.details),
         event.trace_id,
-        *_clean_texts(
-            event.method,
-            event.endpoint,
-            event.username,
-            event.ip,
-            event.dataset,
-            event.error_code,
-            event.action,
-            event.target,
-        ),
+        clean(event.method, _METHOD_MAX),
+        clean(event.endpoint, _ENDPOINT_MAX),
+        _clean_or_none(event.username, _USERNAME_MAX),
+        _clean_or_none(event.ip, _IP_MAX),
+        _clean_or_none(event.dataset, _DATASET_MAX),
+        _clean_or_none(event.error_code, _ERROR_CODE_MAX),
+        _clean_or_none(event.action, _ACTION_MAX),
+        _clean_or_none(event.target, _TARGET_MAX),
     )
 
 
