@@ -200,6 +200,9 @@ class Dataset(BaseModel):
 class Datasets(Mapping[str, Dataset]):
     """Every declared dataset, by name."""
 
+    # By identity: read once, when the process starts, and never changed.
+    __hash__ = object.__hash__
+
     def __init__(self, datasets: Mapping[str, Dataset]) -> None:
         self._datasets = dict(datasets)
 

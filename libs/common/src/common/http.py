@@ -53,7 +53,7 @@ def install_error_envelope(app: FastAPI) -> None:
     app.add_exception_handler(errors.ClientError, _as_handler(answer_client_error))
     app.add_exception_handler(HTTPException, _as_handler(_answer_http_exception))
     app.add_exception_handler(RequestValidationError, _as_handler(_answer_validation_error))
-    app.add_exception_handler(Exception, _as_handler(_answer_bug))
+    app.add_exception_handler(Exception, _as_handler(answer_bug))
 
 
 def envelope(error: errors.ClientError, request_id: object) -> bytes:
@@ -88,7 +88,7 @@ async def _answer_validation_error(request: Request, exc: RequestValidationError
     return await answer_client_error(request, invalid_request(list(exc.errors())))
 
 
-async def _answer_bug(request: Request, exc: Exception) -> Response:
+async def answer_bug(request: Request, exc: Exception) -> Response:
     """A fault of ours. The client learns its request id and nothing of how it happened."""
     request_id = getattr(request.state, "request_id", "")
     _log.error("unhandled error", request_id=str(request_id), path=request.url.path, exc_info=exc)

@@ -5,6 +5,7 @@ FastAPI's own body parameter documents itself, but reads without a limit and acc
     async def create(body: Annotated[CreateUser, json_body(CreateUser)]) -> User: ...
 """
 
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from fastapi import Depends, Request
@@ -15,17 +16,31 @@ from common.form_body import form_fields, is_form
 from common.http import parse_body, validated
 
 BODY_BYTES_MAX = 1 << 20
+# Larger ones are rarely sent twice, and what is remembered must stay small.
+_REMEMBERED_BYTES_MAX = 2048
+_REMEMBERED_MAX = 2048
 M = TypeVar("M", bound=BaseModel)
 
 
 class JsonBody(Generic[M]):
+    """`remembered`: equal small bodies are one object, so the model must be frozen."""
+
     answers = (BadHeader, MalformedJson, InvalidRequest, TooLarge, UnsupportedFormat)
 
-    def __init__(self, model: type[M], bytes_max: int | None, *, optional: bool, form: bool) -> None:
+    def __init__(
+        self,
+        model: type[M],
+        bytes_max: int | None = None,
+        *,
+        optional: bool = False,
+        form: bool = False,
+        remembered: bool = False,
+    ) -> None:
         self.model = model
         self.optional = optional
         self.form = form
         self._bytes_max = bytes_max
+        self._remembered = lru_cache(_REMEMBERED_MAX)(self._parsed) if remembered else None
 
     async def __call__(self, request: Request) -> M:
         bytes_max = self._bytes_max
@@ -36,6 +51,11 @@ class JsonBody(Generic[M]):
             return validated(self.model, form_fields(self.model, raw))
         if self.optional and not raw:
             return validated(self.model, {})
+        if self._remembered is not None and len(raw) <= _REMEMBERED_BYTES_MAX:
+            return self._remembered(raw)
+        return self._parsed(raw)
+
+    def _parsed(self, raw: bytes) -> M:
         return parse_body(self.model, raw)
 
 

@@ -29,6 +29,7 @@ from gateway.console import CONSOLE
 from gateway.console.door import ConsoleDoor
 from gateway.console.frame import refusal_page
 from gateway.console.sign_in import sessions_of
+from gateway.hot_routes import HotRoutes
 from gateway.route_errors import ERRORS
 from gateway.wiring import Gateway
 
@@ -77,6 +78,7 @@ def served_app(gateway: Gateway) -> ASGIApp:
     app = create_app()
     app.state.gateway = gateway
     app.state.body_bytes_max = gateway.settings.body_bytes_max
-    doored = ConsoleDoor(app, sessions_of(gateway), refusal_page)
+    hot = HotRoutes(app, {("POST", "/v1/query"): query.answer_query})
+    doored = ConsoleDoor(hot, sessions_of(gateway), refusal_page)
     audited = AuditTrail(RequestIds(doored), gateway.spool, gateway.clock)
     return Probes(Traced(audited), ops_app(health.readiness(gateway)))

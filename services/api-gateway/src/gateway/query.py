@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from common.errors import ClientError, Forbidden
 from common.faultpoints import faultpoint
 from common.ids import new_id
-from common.json_body import json_body
+from common.json_body import JsonBody
 from gateway.api_keys import caller_with
 from gateway.audit_trail import trail_of
 from gateway.client_leaves import unless_client_leaves
@@ -30,13 +30,14 @@ from gateway.query_wait import wait_for_upload
 from gateway.quotes import expiry, honoured, quoted
 from gateway.roles import Caller, datasets_of, may_query
 from gateway.settings import Settings
-from gateway.wiring import gateway_of
+from gateway.wiring import Gateway, gateway_of
 
 # From the end of a query to its capture: the spool sends within 100 ms, unless credits are away for a moment.
 _SETTLING_S = 30
 router = APIRouter(tags=["query"])
-Asking = Annotated[Caller, Depends(caller_with("query"))]
-Asked = Annotated[QueryRequest, json_body(QueryRequest)]
+_may_query, _body = caller_with("query"), JsonBody(QueryRequest, remembered=True)
+Asking = Annotated[Caller, Depends(_may_query)]
+Asked = Annotated[QueryRequest, Depends(_body)]
 _CONTENT: dict[str, Any] = {form.media_type.partition(";")[0]: {} for form in FORMS.values()}
 _HEADERS: dict[str, Any] = {
     "X-Query-Id": {
@@ -72,6 +73,11 @@ async def post_query(request: Request, caller: Asking, ask: Asked) -> Response:
     """Rows of a dataset. Costs credits: held before, charged after, nothing when it fails."""
     await wait_for_upload(request, caller, ask.wait_ms)
     return await run_query(completed(ask, request.headers.get("accept", "")), caller, request)
+
+
+async def answer_query(request: Request) -> Response:
+    """`post_query` without the framework: what its signature declares, in the same order (gateway/hot_routes.py)."""
+    return await post_query(request, await _may_query(request), await _body(request))
 
 
 async def run_query(ask: QueryRequest, caller: Caller, request: Request) -> Response:
@@ -125,15 +131,24 @@ async def post_quote(request: Request, caller: Asking, ask: Asked) -> Response:
 def planned(ask: QueryRequest, caller: Caller, request: Request, fresh: Freshness) -> QueryPlan:
     """Raises Forbidden for a dataset that is not granted, and what plan_query raises."""
     gateway = gateway_of(request)
-    settings, dataset = gateway.settings, gateway.datasets.get(ask.dataset)
+    dataset = gateway.datasets.get(ask.dataset)
     if dataset is not None and not may_query(caller, dataset):
         raise Forbidden("You may not query this dataset", details={"dataset": dataset.name})
+    pii = "pii" in caller.scopes
+    if ask.cursor is not None or ask.quote_id is not None:  # whose meaning depends on the moment
+        return _planned(ask, caller, gateway, fresh, pii=pii)
+    # Without them a plan is the same for everybody who may see the same.
+    return ask.once((gateway.datasets, pii, fresh.excluded), lambda: _planned(ask, caller, gateway, fresh, pii=pii))
+
+
+def _planned(ask: QueryRequest, caller: Caller, gateway: Gateway, fresh: Freshness, *, pii: bool) -> QueryPlan:
+    settings = gateway.settings
     quote = honoured(ask, caller, gateway.clock.now(), gateway.seals)
     terms = Terms(
         timeout_s=settings.query_timeout_s,
         stream_timeout_s=settings.stream_timeout_s,
         rows_read_max=settings.query_rows_read_max,
-        pii="pii" in caller.scopes,
+        pii=pii,
         excluded=fresh.excluded,
         form=FORMS[ask.format or "json"],
         position=position_of(ask, gateway.seals),

@@ -56,6 +56,8 @@ def form_of(ask: QueryRequest, accept: str) -> Form:
     """What the body names, else the first choice of Accept that is one of ours, else JSON."""
     if ask.format is not None:
         return FORMS[ask.format]
+    if not accept or accept == "*/*":
+        return JSON_FORM
     choices = sorted(_choices(accept), key=lambda choice: -choice[1])
     return next((_BY_MEDIA_TYPE[name] for name, share in choices if share > 0 and name in _BY_MEDIA_TYPE), JSON_FORM)
 
@@ -63,8 +65,14 @@ def form_of(ask: QueryRequest, accept: str) -> Form:
 def completed(ask: QueryRequest, accept: str) -> QueryRequest:
     """With its defaults spelt out, so that leaving them away makes no other query."""
     form = form_of(ask, accept)
+    return ask.once(form.name, lambda: _completed(ask, form))
+
+
+def _completed(ask: QueryRequest, form: Form) -> QueryRequest:
     count = ask.count or ("none" if form.streamed else "exact")
-    return ask.model_copy(update={"format": form.name, "limit": ask.limit or form.limit_default, "count": count})
+    defaults = {"format": form.name, "limit": ask.limit or form.limit_default, "count": count}
+    # Not a copy, which would share what was worked out for the request before it was complete.
+    return QueryRequest.model_construct(**ask.__dict__ | defaults)
 
 
 def coding_of(accept_encoding: str) -> str | None:

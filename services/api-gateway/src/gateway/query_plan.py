@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import orjson
 
 from common import prices
 from common.datasets import Dataset, Datasets, PriceList
@@ -65,6 +69,12 @@ class QueryPlan:
     short: bool = False  # a page may have fewer rows than its limit and not be the last
     position: Position | None = None
     total: int | None = None  # known from the first page
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that its answer depends on besides the dataset's version: columns as the caller sees them included."""
+        facts = [self.sql, self.count_sql, dict(self.parameters), dict(self.settings)]
+        return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
 
     def price(self, rows: int, rows_read: int, *, cached: bool = False) -> int:
         """What the answer costs, in millicredits, never more than was reserved. Rows read for the total are free."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PrivateAttr, WithJsonSchema
 
 from common.prices import number_to_millicredits
 
@@ -15,6 +16,9 @@ OFFSET_MAX = 100_000
 FIELDS_MAX = 200
 WAIT_MS_MAX = 300_000
 SIMILAR_CHARS_MIN = 3
+T = TypeVar("T")
+# Of one request: it is asked in few forms, by callers who may see it all or not.
+_WORKED_OUT_MAX = 8
 FormatName = Literal["json", "ndjson", "csv", "parquet", "arrow"]
 
 MaxCredits = Annotated[
@@ -113,3 +117,13 @@ class QueryRequest(_Model):
     wait_ms: int | None = Field(
         None, ge=0, le=WAIT_MS_MAX, description="longest wait for the upload that X-Wait-For-Upload names"
     )
+    # What follows from the request alone, worked out once while equal bodies are one object (json_body remembers them).
+    _worked_out: dict[object, Any] = PrivateAttr(default_factory=dict)
+
+    def once(self, key: object, work: Callable[[], T]) -> T:
+        """`work()`, unless it is known by this key. It must not depend on anything that the key does not say."""
+        if key not in self._worked_out:
+            if len(self._worked_out) >= _WORKED_OUT_MAX:
+                self._worked_out.clear()
+            self._worked_out[key] = work()
+        return cast("T", self._worked_out[key])

@@ -7,7 +7,7 @@ limits, and the dataset's version. So an answer is never another query's, and di
 from __future__ import annotations
 
 import asyncio
-import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,9 +27,13 @@ from gateway.warehouse import Page
 _log = get_logger(__name__)
 _KEEP_S = 60
 _ANSWER_BYTES_MAX = 1 << 20
+# In the process as well, so that what is asked most costs no round trip; larger ones are worth one.
+_NEAR_ANSWER_BYTES_MAX = 16_384
+_NEAR_MAX = 2048
 _PAUSE_S = 1.0
 _READ_S = 0.05
 _lookups = counter("bigdata_result_cache_total", "Look-ups in the result cache", "result")
+_near_found = _lookups.labels("near")
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,34 @@ class Kept:
 
 
 def cache_key(plan: QueryPlan, fresh: Freshness) -> str:
-    facts = [plan.sql, plan.count_sql, dict(plan.parameters), dict(plan.settings), fresh.excluded]
-    digest = hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
-    return f"answer:{plan.dataset}:{fresh.version}:{digest}"
+    return f"answer:{plan.dataset}:{fresh.version}:{plan.digest}"
+
+
+class Near:
+    """The answers asked for last, in this process: as long as in Redis, counted from when ClickHouse was asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[str, tuple[Kept, float]] = OrderedDict()
+
+    def get(self, key: str) -> Kept | None:
+        kept, until = self._kept.get(key) or (None, 0.0)
+        if kept is None:
+            return None
+        if self._clock.monotonic() >= until:
+            del self._kept[key]
+            return None
+        self._kept.move_to_end(key)
+        return kept
+
+    def put(self, key: str, kept: Kept) -> None:
+        # At most as long as ever, whatever the clock says that another gateway asked by.
+        left_s = min(_KEEP_S, _KEEP_S - (self._clock.now() - kept.as_of).total_seconds())
+        if left_s <= 0 or len(kept.page.data) > _NEAR_ANSWER_BYTES_MAX:
+            return
+        self._kept[key] = (kept, self._clock.monotonic() + left_s)
+        if len(self._kept) > _NEAR_MAX:
+            self._kept.popitem(last=False)
 
 
 class ResultCache:
@@ -50,10 +79,15 @@ class ResultCache:
     def __init__(self, redis: Redis, clock: Clock) -> None:
         self._redis = redis
         self._clock = clock
+        self._near = Near(clock)
         self._alone_until = 0.0
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def get(self, key: str) -> Kept | None:
+        near = self._near.get(key)
+        if near is not None:
+            _near_found.inc()
+            return near
         if self._clock.monotonic() < self._alone_until:
             return None
         try:
@@ -63,11 +97,16 @@ class ResultCache:
             self._pause(exc)
             return None
         _lookups.labels("found" if raw else "missed").inc()
-        return _decoded(raw) if isinstance(raw, bytes) else None
+        if not isinstance(raw, bytes):
+            return None
+        kept = _decoded(raw)
+        self._near.put(key, kept)
+        return kept
 
     def keep(self, key: str, kept: Kept) -> None:
         """In the background: no answer waits for it."""
         if len(kept.page.data) <= _ANSWER_BYTES_MAX and self._clock.monotonic() >= self._alone_until:
+            self._near.put(key, kept)
             task = asyncio.create_task(self._put(key, _encoded(kept)))
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
