@@ -6,7 +6,7 @@ MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml li
 STACK ?= local
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo up down test faults conformance conformance-three conformance-one soak check bench lock locks docs format
+.PHONY: setup demo up down test faults conformance conformance-three conformance-one soak fuzz check scan audit bench lock locks docs format
 
 setup: .venv/ready  ## make the virtual environment and install everything, editable
 
@@ -47,10 +47,19 @@ conformance-one: setup  ## one broker, killed and restarted
 soak: setup  ## mixed load with random faults, then the count: SOAK_MINUTES=30 SOAK_SEED=random
 	PYTHONPATH=tests $(BIN)/python -m soak
 
-check: setup  ## lint and types
+fuzz: setup  ## bytes that nobody thought of, for readers, planner and parsers: FUZZ_SECONDS=120 FUZZ_SEED=1
+	PYTHONPATH=tests $(BIN)/python -m fuzz
+
+check: setup scan  ## lint, types, secrets
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy services/*/src libs/*/src tests
+
+scan: setup  ## secrets in the tree that nobody has looked at
+	PYTHONPATH=tests $(BIN)/python -m support.secrets_scan
+
+audit: setup  ## known advisories against what is locked; AUDIT_REQUIRED=1 fails where they cannot be asked for
+	PYTHONPATH=tests $(BIN)/python -m support.advisories
 
 bench: setup  ## every benchmark, with its baseline in the same run
 	$(BIN)/python -m benchmarks

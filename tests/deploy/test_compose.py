@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from ipaddress import ip_address, ip_network
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -42,6 +43,15 @@ def test_a_service_gets_only_settings_that_it_reads_and_all_that_have_no_default
         image = {"SPOOL_FOLDER"}  # the image names it
         needed = {field.upper() for field, one in fields.items() if one.is_required()}
         assert needed <= given | image, f"{name} lacks {needed - given}"
+
+
+def test_the_gateway_trusts_the_proxy_and_nothing_else_on_its_network() -> None:
+    document = compose()
+    trusted = ip_address(document["services"]["gateway"]["environment"]["TRUSTED_PROXIES"])
+    assert str(trusted) == document["services"]["proxy"]["networks"]["inside"]["ipv4_address"]
+    (network,) = document["networks"]["inside"]["ipam"]["config"]
+    assert trusted in ip_network(network["subnet"])
+    assert trusted not in ip_network(network["ip_range"])
 
 
 def test_every_variable_without_a_default_is_in_the_example() -> None:

@@ -11,7 +11,7 @@ from devstack.stack import Stack
 from support.client import create_user, open_client
 from support.hostile_files import external, gzip_bomb, laughs, mutants, overlapping_zip, parquet_bomb, parquet_files
 from support.polling import until
-from support.written import as_csv, as_zip
+from support.written import as_csv, as_parquet, as_zip
 
 WORKER = "ingest-worker"
 
@@ -49,11 +49,15 @@ async def test_hostile_files_fail_in_a_sentence_and_the_worker_goes_on(stack: St
         "a PDF document": b"%PDF-1.7\n",
         "all 1 rows were rejected": b"email,age\nnobody,x\n",
         "nothing but white space": b" " * 100,
+        "has a NUL in it": as_parquet([{"email": "a@example.org", "a\0b": 1}]),
     }
     ended = await asyncio.gather(*(upload(admin, data) for data in files.values()))
     for says, found in zip(files, ended, strict=True):
         assert found["state"] == "failed", (says, found)
         assert says in found["error"], found
+    # Neither Postgres nor JSON could hold these names of columns.
+    odd_names = b"email,a\x00b,c\xff,\xc3\xbc\n" + f"{new_id()}@example.org,1,2,3\n".encode()
+    assert (await upload(admin, odd_names))["state"] == "completed"
     assert (await upload(admin, good()))["state"] == "completed"
     assert stack.status().to_json()["processes"][WORKER]["pid"] == before
 

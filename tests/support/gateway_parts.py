@@ -25,6 +25,7 @@ def gateway_settings(folder: Path, **changed: Any) -> Settings:
         "bucket_url": (folder / "bucket").as_uri(),
         "credits_url": "http://127.0.0.1:1",
         "credits_tokens": "first,second",
+        "signing_keys": "signs-and-opens-every-seal,opens-the-seals-of-before",
         "spool_folder": folder / "spool",
     }
     return Settings.model_validate(nowhere | changed)

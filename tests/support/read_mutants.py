@@ -6,47 +6,20 @@
 import errno
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from ingest.cutting import cuts
 from ingest.examine import Said, examined
-from ingest.formats import parquet
 from ingest.formats.layout import Unreadable
-from ingest.formats.sandbox import Frame, Limits
-from ingest.formats.sandboxed import parquet as inside
-from ingest.formats.sandboxed.pipes import Refusal
+from ingest.formats.sandbox import Limits
 from ingest.reading import Reading
 from ingest.rows import rows_of
 from ingest.source import Bytes
 from support.hostile_files import mutants, parquet_files
 from support.ingest_parts import dataset
+from support.open_sandbox import open_sandbox
 
 _MEMORY_BYTES = 1 << 30
-
-
-class _Frames(list[Frame]):
-    def data(self, piece: Any) -> None:
-        self.append(Frame(data=bytes(piece)))
-
-    def meta(self, found: object) -> None:
-        self.append(Frame(meta=found))
-
-
-@contextmanager
-def in_this_process(
-    job: str, read_at: Any, size: int, limits: Limits, *, what: str, values: Any = None
-) -> Iterator[Iterator[Frame]]:
-    """The sandbox without its walls."""
-    del limits, what
-    frames: Any = _Frames()
-    given: Any = BytesIO(read_at(0, size))
-    run = inside.look if job.endswith(":look") else inside.run
-    run(given, frames, values or {})
-    yield iter(frames)
 
 
 def verdict(data: bytes) -> str:
@@ -61,7 +34,7 @@ def verdict(data: bytes) -> str:
                     return "fault rows do not add up"
                 [batch.piece.raw(fault.record) for fault in found.faults]
                 rows += len(batch.piece)
-    except (Unreadable, Refusal, MemoryError) as exc:
+    except (Unreadable, MemoryError) as exc:
         return f"refused {type(exc).__name__}"
     except Exception as exc:  # noqa: BLE001 - that is what is looked for
         # Python's own imports say it this way when this process is at its limit.
@@ -71,11 +44,10 @@ def verdict(data: bytes) -> str:
 
 def main() -> None:
     count, seed, first, report = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-    vars(parquet)["sandbox"] = in_this_process
     files = list(mutants(parquet_files(), count, seed))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with report.open("a") as lines:
+    with open_sandbox(), report.open("a") as lines:
         for number, data in enumerate(files):
             if number >= first:
                 lines.write(f"{number} ")

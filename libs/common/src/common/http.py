@@ -105,7 +105,9 @@ async def answer_bug(request: Request, exc: Exception) -> Response:
 def invalid_request(faults: list[Any]) -> errors.InvalidRequest:
     """One detail per fault: where it is and what would be right. Never the input: it may hold a secret."""
     return errors.InvalidRequest(
-        details=[{"path": ".".join(str(part) for part in fault["loc"]), "error": fault["msg"]} for fault in faults]
+        details=[
+            {"path": ".".join(str(part) for part in fault["loc"]) or "body", "error": fault["msg"]} for fault in faults
+        ]
     )
 
 
@@ -143,16 +145,20 @@ def strict_json(raw: bytes) -> Any:
             f"The body is not valid JSON: {exc.msg}, line {exc.lineno} column {exc.colno}"
         ) from None
     except _BadValueError as exc:
-        raise errors.InvalidRequest(str(exc), details=[{"path": "body", "error": str(exc)}]) from None
+        raise _in_the_body(str(exc)) from None
     except ValueError:
         # Python refuses to read integers of thousands of digits, outside of its JSON errors.
-        message = "a number has too many digits"
-        raise errors.InvalidRequest(message, details=[{"path": "body", "error": message}]) from None
+        raise _in_the_body("a number has too many digits") from None
     if "\\u" in text:
         _refuse_bad_text(document)
     elif "\x00" in text:
-        raise errors.InvalidRequest("U+0000 is not allowed in text")
+        raise _in_the_body("U+0000 is not allowed in text")
     return document
+
+
+def _in_the_body(message: str) -> errors.InvalidRequest:
+    """A fault whose place the parser does not say."""
+    return errors.InvalidRequest(message, details=[{"path": "body", "error": message}])
 
 
 class _BadValueError(ValueError):
@@ -183,7 +189,7 @@ def _refuse_bad_text(value: Any) -> None:
     """JSON escapes can smuggle in what UTF-8 cannot hold. Walked only when the body has an escape at all."""
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
-            raise errors.InvalidRequest("U+0000 and lone surrogates are not allowed in text")
+            raise _in_the_body("U+0000 and lone surrogates are not allowed in text")
     elif isinstance(value, dict):
         for key, item in value.items():
             _refuse_bad_text(key)

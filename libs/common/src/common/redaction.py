@@ -14,9 +14,9 @@ _DETAIL_CHARS_MAX = 256
 _DETAILS_BYTES_MAX = 4096
 _DEPTH_MAX = 4
 
-# C0, DEL, C1, line and paragraph separators, and marks that turn text around: a log line stays one line and reads as
-# it is stored, in a terminal too.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0, DEL, C1, line and paragraph separators, marks that turn text around, and halves of pairs, which no store takes: a
+# log line stays one line and reads as it is stored, in a terminal too.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # A key, its hash, a bearer token, the password in an address: whoever put it there, it does not stay.
 _SECRET = re.compile(
     r"\bbd_[A-Za-z0-9_-]{16,}|\b[0-9a-fA-F]{64}\b|\b(?:bearer|basic)\s+\S+|(?<=://)[^\s/@]*:[^\s/@]*(?=@)",

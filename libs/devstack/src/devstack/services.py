@@ -105,6 +105,7 @@ def _gateway(site: Site, name: str) -> dict[str, str]:
         "BUCKET_URL": bucket.url(site),
         "CREDITS_URL": url(site, "credits"),
         "CREDITS_TOKENS": site.secrets.credits_token,
+        "SIGNING_KEYS": site.secrets.signing_key,
         "ADMIN_API_KEY": hashlib.sha256(site.secrets.admin_key.encode()).hexdigest(),
     }
 

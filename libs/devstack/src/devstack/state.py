@@ -37,6 +37,7 @@ class Secrets:
     )
     redis: str = field(default_factory=_secret)
     credits_token: str = field(default_factory=_secret)
+    signing_key: str = field(default_factory=_secret)
     admin_key: str = field(default_factory=lambda: f"bd_{_secret()}")
 
 

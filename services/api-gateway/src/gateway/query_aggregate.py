@@ -21,11 +21,13 @@ _METRICS: Mapping[str, tuple[str, frozenset[str]]] = {
     "count": ("count({0})", _ANY | {"json"}),
     "uniq": ("uniqExact({0})", _ANY),
     "sum": ("sum({0})", _NUMBERS),
-    "avg": ("avg({0})", _NUMBERS),
+    # As floating point, which is what comes out anyway: the sum inside of an average of integers wraps as well.
+    "avg": ("avg(toFloat64({0}))", _NUMBERS),
     "min": ("min({0})", _ORDERED),
     "max": ("max({0})", _ORDERED),
     "quantile": ("quantile({1})({0})", _NUMBERS - {"decimal"}),
 }
+_DIGITS_WITH_ROOM = 18
 # Of moments; a day has no minutes. Not toStartOf…: those clamp everything before 1970, silently.
 _DAY = "toYear({0}), toMonth({0}), toDayOfMonth({0})"
 _BUCKETS: Mapping[str, str] = {
@@ -173,8 +175,17 @@ def _of_column(asked: Output, field: Field | None, level: str | None, path: str,
         faults.add(path, "a quantile is from 0 to 1, as in quantile(column, 0.95)")
     else:
         text = field.free_text and asked.sql in {"min", "max"}
-        return Output(asked.name, asked.alias, template.format(field.sql, share), text)
+        column = _without_overflow(field) if asked.sql == "sum" else field.sql
+        return Output(asked.name, asked.alias, template.format(column, share), text)
     return None
+
+
+def _without_overflow(field: Field) -> str:
+    """ClickHouse adds up in 64 bits, or in 38 digits, and wraps silently. Here any number of rows fits."""
+    parsed = field.column.parsed
+    if parsed.kind == "integer":
+        return f"toDecimal128({field.sql}, 0)"
+    return f"toDecimal256({field.sql}, {parsed.scale})" if parsed.precision > _DIGITS_WITH_ROOM else field.sql
 
 
 def _share(written: str | None) -> str | None:

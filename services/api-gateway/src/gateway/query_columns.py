@@ -15,6 +15,9 @@ from common.datasets import SYSTEM_COLUMNS, Column, Dataset
 from common.normalise import Rejection, normalise
 
 _EQUALITY = ("eq", "ne", "in", "nin", "is_null")
+# Of a hidden column: its whole value, one at a time, where that is how a row is looked up. With lists somebody would
+# halve what a value can be at each question.
+_LOOKUP, _PRESENCE = ("eq", "is_null"), ("is_null",)
 _ORDER = ("gt", "gte", "lt", "lte")
 _NUMBERS = (*_EQUALITY, *_ORDER)
 _OPERATORS: Mapping[str, tuple[str, ...]] = {
@@ -66,11 +69,14 @@ class BadValue(Exception):
 
 @dataclass(frozen=True)
 class Field:
-    """A column as a query of this caller sees it. `hidden`: a personal one, and the caller has no scope for it."""
+    """A column as a query of this caller sees it. `hidden`: a personal one, and the caller has no scope for it;
+    `findable`: rows are looked up by it.
+    """
 
     name: str
     column: Column
     hidden: bool = False
+    findable: bool = False
 
     @property
     def kind(self) -> str:
@@ -79,7 +85,9 @@ class Field:
     @property
     def operators(self) -> tuple[str, ...]:
         offered = _OPERATORS[self.kind]
-        return tuple(one for one in offered if one in _EQUALITY) if self.hidden else offered
+        if not self.hidden:
+            return offered
+        return tuple(one for one in offered if one in (_LOOKUP if self.findable else _PRESENCE))
 
     @property
     def parameter(self) -> str:
@@ -117,7 +125,11 @@ def fields_of(dataset: Dataset, *, pii: bool = True) -> dict[str, Field]:
         # The input fields that no column takes. Beside personal columns there may be a misspelt one among them.
         personal = any(column.pii for column in dataset.columns.values())
         system["extra"] = Column(type="json", pii=personal)
-    return {name: Field(name, one, one.pii and not pii) for name, one in (dataset.columns | system).items()}
+    findable = set(dataset.findable)
+    return {
+        name: Field(name, one, one.pii and not pii, name in findable)
+        for name, one in (dataset.columns | system).items()
+    }
 
 
 def whole_value(field: Field, value: Any, region: str) -> str | int:

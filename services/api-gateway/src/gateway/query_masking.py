@@ -8,8 +8,9 @@
 | other text | three stars |
 | anything else, and `extra` | nothing: null, or an empty list |
 
-An exact value can be looked for, since whoever asks has it already. Whatever would let somebody find a value step by
-step cannot: comparison, prefix, contains, fuzzy, sorting, grouping, and every metric but count and uniq.
+One whole value can be looked up in a column that identifies rows or has an exact index, since whoever asks has it
+already. Whatever would let somebody find a value step by step cannot be asked: lists, negation, comparison, prefix,
+contains, fuzzy, sorting, grouping, every metric but count and uniq, and any value of the other columns, which have few.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from common.settings import BucketSettings, ClickHouseSettings, KafkaSettings, PostgresSettings, RedisSettings
 from gateway.roles import Scope
 
+SIGNING_KEY_CHARS_MIN = 24
 PerMinute = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -71,8 +72,9 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     user_scans_max: int = Field(4, ge=1, le=1000, description="scans of one user at once, per gateway process")
     scan_wait_s: float = Field(10, ge=0, le=60, description="longest wait for such a place; beyond it 429")
     quote_ttl_s: int = Field(300, ge=1, le=86_400, description="how long a quote is honoured")
-    signing_keys: SecretStr | None = Field(
-        None, description="of cursors and quotes, comma separated; the first signs; default: CREDITS_TOKENS"
+    signing_keys: SecretStr = Field(
+        description=f"of cursors and quotes, comma separated, at least {SIGNING_KEY_CHARS_MIN} characters each; the "
+        "first signs"
     )
     query_wait_max_s: float = Field(30, ge=0, le=300, description="longest wait for an upload to be visible")
     hold_ttl_s: int = Field(120, ge=1, le=3600)
@@ -90,10 +92,21 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
                 ip_network(one)  # raises ValueError, which says what is wrong with it
         return listed
 
+    @model_validator(mode="after")
+    def _signing_keys_are_secrets_of_their_own(self) -> Self:
+        """Whoever may call credits could otherwise seal what the gateway opens, and a short key is soon found."""
+        tokens = {one.strip() for one in self.credits_tokens.get_secret_value().split(",")}
+        keys = self.sealing_keys
+        if not keys or any(len(key) < SIGNING_KEY_CHARS_MIN or key in tokens for key in keys):
+            raise ValueError(
+                f"SIGNING_KEYS needs a key; each has at least {SIGNING_KEY_CHARS_MIN} characters and is none of "
+                "CREDITS_TOKENS"
+            )
+        return self
+
     @property
     def sealing_keys(self) -> list[str]:
-        given = self.signing_keys or self.credits_tokens
-        return [key for key in map(str.strip, given.get_secret_value().split(",")) if key]
+        return [key for key in map(str.strip, self.signing_keys.get_secret_value().split(",")) if key]
 
     @model_validator(mode="after")
     def _spool_holds_segments(self) -> Self:

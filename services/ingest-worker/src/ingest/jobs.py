@@ -18,6 +18,7 @@ from common.events import EraseRequested, IngestCommand, ReplayRequested, UndoRe
 from common.logs import get_logger
 from common.metrics import counter
 from common.postgres import OUTAGES, Connection
+from common.redaction import clean
 from ingest.manifest import Manifest
 from ingest.undo_begin import Refused
 
@@ -27,6 +28,7 @@ _KINDS: Mapping[str, type[IngestCommand]] = {
     "erase": EraseRequested,
 }
 
+_ERROR_CHARS_MAX = 1000
 _log = get_logger(__name__)
 _jobs = counter("bigdata_ingest_jobs_total", "Undo, replay and erase, by how they ended", "kind", "outcome")
 
@@ -82,7 +84,7 @@ class Jobs:
         try:
             result = await self._kinds[job.kind].run(job)
         except Permanent as exc:
-            await self._ended(job, "failed", None, str(exc))
+            await self._ended(job, "failed", None, clean(str(exc), _ERROR_CHARS_MAX))
             log.warning("job failed", reason=str(exc))
         else:
             await self._ended(job, "done", result, None)

@@ -64,8 +64,14 @@ class Planner:
         await self._manifest.planned(upload, layout, chunks)
 
     def _cut(self, upload: Upload, dataset: Dataset, record: str | None) -> tuple[Layout, list[PlannedChunk]]:
-        """Blocking."""
+        """Blocking. Raises Permanent for what breaks our readers too: the same bytes would break them for ever, and
+        nothing behind them would be planned.
+        """
         stored = BucketObject(self._bucket, upload.object_key, upload.size)
         said = Said(upload.filename, upload.declared_format, record)
-        layout = examined(stored, dataset, self._settings.limits, said)
-        return layout, list(cuts(layout, stored, self._settings.chunk_bytes))
+        try:
+            layout = examined(stored, dataset, self._settings.limits, said)
+            return layout, list(cuts(layout, stored, self._settings.chunk_bytes))
+        except (ValueError, TypeError, LookupError, ArithmeticError) as exc:
+            _log.exception("a file broke its reader", upload_id=str(upload.upload_id))
+            raise Permanent(f"the file cannot be read: it broke its reader ({type(exc).__name__})") from exc

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from common.postgres import Connection
+from common.redaction import clean
 from ingest.dataset_versions import raise_version
 from ingest.manifest_store import Store
 from ingest.undo_begin import clear_failed
@@ -18,7 +19,8 @@ class Endings(Store):
         """
         async with self.connection() as connection, connection.transaction():
             await connection.execute(_STOPPED, upload_id, chunk_no)
-            failed = await connection.fetchrow(_FAIL, upload_id, error[:_ERROR_CHARS_MAX])
+            # It may quote the file; what Postgres could not store would leave the upload without an end.
+            failed = await connection.fetchrow(_FAIL, upload_id, clean(error, _ERROR_CHARS_MAX))
             if failed is None:
                 return False
             if await connection.fetchval(_ANY_BEGUN, upload_id):

@@ -56,12 +56,17 @@ def csv_layout(text: bytes, dataset: Dataset, *, encoding: str, mark: int, whole
     layout = Layout(format="csv", encoding=encoding, offset=mark, delimiter=best.delimiter, quote=best.quote)
     if not _is_header(best, dataset):
         return layout.model_copy(update={"header": _columns_by_place(best, dataset)})
-    header = tuple(cell.strip() or f"column_{number}" for number, cell in enumerate(best.rows[0], 1))
+    header = tuple(_label(cell) or f"column_{number}" for number, cell in enumerate(best.rows[0], 1))
     records = scan(text, layout.dialect, final=whole)
     after = records.first(1)
     return layout.model_copy(
         update={"header": header, "offset": mark + after.consumed, "line": 1 + after.lines_consumed}
     )
+
+
+def _label(cell: str) -> str:
+    """As text that every store takes: what is no UTF-8, and NUL, become the sign for what cannot be shown."""
+    return cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd").strip()
 
 
 def _read(text: bytes, delimiter: str, quote: str, dataset: Dataset, *, whole: bool) -> _Reading | None:

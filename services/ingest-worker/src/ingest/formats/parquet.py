@@ -30,6 +30,8 @@ def footer(read_at: ReadAt, size: int, dataset: Dataset, limits: Limits) -> Foot
     with sandbox("parquet:look", read_at, size, limits, what=_WHAT) as frames:
         found = next(frame.meta for frame in frames if frame.meta is not None)
     columns = tuple(map(str, found["columns"]))
+    if any("\0" in label for label in columns):
+        raise Unreadable("the name of a column of the Parquet file has a NUL in it")
     if not any(dataset.column_of(label) for label in columns):
         names = ", ".join(label[:40] for label in columns[:8])
         raise Unreadable(f"no column of dataset {dataset.name} is in the Parquet file: {names}")
