@@ -65,7 +65,8 @@ _SHOWN = """
 """
 _CONDITIONS: Mapping[str, str] = {
     "user_id": "user_id = {}",
-    "username": "lower(username) = lower({})",
+    # By the id that the name belongs to now: the log's own copy has no index, and may be a deleted user's.
+    "username": "user_id = (SELECT id FROM gateway.users WHERE lower(username) = lower({}))",
     "endpoint": "endpoint = {}",
     "method": "method = upper({})",
     "status_from": "status >= {}",
@@ -88,6 +89,8 @@ _UUID_VERSION = 7
 
 
 _LIST = "log"
+# A plan for any value would take the common one's way for the rare one too: through the whole log.
+_PLAN_FOR_THESE = "SET LOCAL plan_cache_mode = force_custom_plan"
 
 
 async def read_log(
@@ -99,9 +102,8 @@ async def read_log(
         where.add(_BEFORE, *place_of(seals, _LIST, cursor, 2))
     async with outage_is_unavailable("The request log"):
         try:
-            rows = await postgres.fetch(
-                f"{_SHOWN}{where.sql} ORDER BY created_at DESC, event_id DESC LIMIT {where.bind(limit + 1)}",
-                *where.values,
+            rows = await _fetch(
+                postgres, f"{where.sql} ORDER BY created_at DESC, event_id DESC LIMIT {where.bind(limit + 1)}", where
             )
         except asyncpg.DataError:
             raise bad_cursor() from None
@@ -114,15 +116,19 @@ async def read_log_after(postgres: Pool, wanted: LogFilter, *, since: datetime, 
     where = _Where(wanted)
     where.add("created_at > {}", since)
     async with outage_is_unavailable("The request log"):
-        return await postgres.fetch(
-            f"{_SHOWN}{where.sql} ORDER BY created_at, event_id LIMIT {where.bind(limit)}", *where.values
-        )
+        return await _fetch(postgres, f"{where.sql} ORDER BY created_at, event_id LIMIT {where.bind(limit)}", where)
 
 
 async def read_entry(postgres: Pool, request_id: UUID) -> asyncpg.Record | None:
     where = _Where(LogFilter(request_id=request_id))
     async with outage_is_unavailable("The request log"):
         return await postgres.fetchrow(f"{_SHOWN}{where.sql}", *where.values)
+
+
+async def _fetch(postgres: Pool, wanted: str, where: "_Where") -> list[asyncpg.Record]:
+    async with postgres.acquire() as connection, connection.transaction(readonly=True):
+        await connection.execute(_PLAN_FOR_THESE)
+        return await connection.fetch(_SHOWN + wanted, *where.values)
 
 
 class _Where:
