@@ -200,6 +200,8 @@ async def test_an_admin_cannot_touch_a_super_admin(
     ):
         refused = await plain_admin.post(f"{chief.admin_path}/{route}", json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), route
+    granted = await plain_admin.post("/v1/admin/add-credits", json={"user_id": chief.id, "credits": 1})
+    assert (granted.status_code, granted.json()["code"]) == (403, "forbidden")
     assert (await plain_admin.delete(chief.admin_path)).status_code == 403
     assert await chief.status() == 200
     made = await plain_admin.post(f"{chief.admin_path}/change-role", json={"role": "super_admin"})

@@ -16,8 +16,13 @@ pytestmark = pytest.mark.usefixtures("answered")
 WORKER = "ingest-worker"
 
 
-async def test_records_become_rows_that_say_where_they_came_from(stack: Stack) -> None:
-    run = new_id()
+async def test_records_become_rows_that_say_where_they_came_from_and_are_counted(
+    stack: Stack, admin: httpx.AsyncClient
+) -> None:
+    async def ingested_today() -> int:
+        return int((await admin.get("/v1/admin/stats")).raise_for_status().json()["ingested_today"])
+
+    run, before = new_id(), await ingested_today()
     await produce(stack, *people(run, range(300)), partition=4)
     await all_shown(stack, run, 300)
     found = select(
@@ -26,6 +31,11 @@ async def test_records_become_rows_that_say_where_they_came_from(stack: Stack) -
         {"r": f"run-{run}"},
     )
     assert found == [(300, f"{INGEST_RECORDS.name}/4", f"{INGEST_RECORDS.name}/4")]
+
+    async def counted() -> bool:
+        return await ingested_today() >= before + 300
+
+    await until("the records to be counted", counted, deadline_s=60)
 
 
 async def test_the_newest_record_of_an_identity_is_shown_and_the_datasets_version_rises(stack: Stack) -> None:

@@ -100,6 +100,10 @@ class AuditTrail:
             if not trail.written:
                 self._write(trail, scope, started, _ended(trail, send, 500))
 
+    def answered(self, scope: Scope, status: int) -> None:
+        """A request that the server refused by itself."""
+        self._write(Trail(), scope, time.perf_counter(), status)
+
     def _write(self, trail: Trail, scope: Scope, started: float, status: int) -> None:
         trail.written = True
         trail.status = status

@@ -21,6 +21,7 @@ def main() -> None:
 
 async def serve(settings: Settings) -> None:
     from gateway.app import served_app  # noqa: PLC0415 - `migrate` starts without the whole service
+    from gateway.early_refusals import logged_protocol  # noqa: PLC0415 - `migrate` starts without the whole service
     from gateway.health import readiness  # noqa: PLC0415 - `migrate` starts without the whole service
     from gateway.wiring import open_gateway  # noqa: PLC0415 - `migrate` starts without the whole service
 
@@ -28,15 +29,17 @@ async def serve(settings: Settings) -> None:
         _log.info("serving", host=settings.server_host, port=settings.server_port)
         # What lives as long as the process is not looked through again at every collection of garbage.
         gc.freeze()
-        await serve_until_stopped(QuietServer(_uvicorn(settings, served_app(gateway))), gateway.stopping)
+        protocol = logged_protocol(gateway.spool, gateway.clock, settings.trusted_proxies)
+        server = QuietServer(_uvicorn(settings, served_app(gateway), protocol))
+        await serve_until_stopped(server, gateway.stopping)
 
 
-def _uvicorn(settings: Settings, app: object) -> uvicorn.Config:
+def _uvicorn(settings: Settings, app: object, protocol: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # ASGI frameworks and uvicorn name the same protocol differently
         host=settings.server_host,
         port=settings.server_port,
-        http="httptools",
+        http=protocol,  # type: ignore[arg-type]  # it makes protocols, as the class does
         ws="none",
         lifespan="off",
         log_config=None,

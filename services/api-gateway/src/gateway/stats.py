@@ -22,7 +22,9 @@ _TOTALS = """
                     / nullif(sum(t.requests) FILTER (WHERE t.day = today.day), 0), 0)::float8 AS error_rate,
            (SELECT coalesce(sum(rows_accepted), 0)::bigint FROM ingest.upload_status
              WHERE duplicate_of IS NULL
-               AND finished_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS ingested_today,
+               AND finished_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')
+         + (SELECT coalesce(sum(accepted), 0)::bigint FROM ingest.records_by_day WHERE day = min(today.day))
+           AS ingested_today,
            (SELECT p50_ms FROM audit.latency_by_day AS l WHERE l.day = min(today.day)) AS p50_ms,
            (SELECT p95_ms FROM audit.latency_by_day AS l WHERE l.day = min(today.day)) AS p95_ms
       FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS day) AS today LEFT JOIN audit.totals_by_day AS t ON true
