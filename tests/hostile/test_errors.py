@@ -1,11 +1,13 @@
 """Bodies, paths and headers that are no requests: one envelope for every fault, the framework's included."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import httpx
+import orjson
 import pytest_asyncio
 
 from common.ids import new_id
@@ -159,3 +161,21 @@ async def test_a_body_that_lies_about_its_length_is_refused(account: Account) ->
             except httpx.TransportError:  # the client or the server's parser saw it first
                 continue
             assert answer.status_code == expected
+            _require_envelope(answer)
+
+
+async def test_bytes_that_are_no_http_are_answered_like_every_fault_and_in_the_log(
+    stack: Stack, answered: Answered
+) -> None:
+    address = httpx.URL(stack.url())
+    for sent in (b"\x16\x03\x01\x02\x00 hello\r\n\r\n", b"GET /v1/me HTTP/1.1\r\ncontent-length: -1\r\n\r\n"):
+        async with asyncio.timeout(60):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(sent)
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+        fault = orjson.loads(body)
+        assert (head[:12], fault["code"]) == (b"HTTP/1.1 400", "bad_header")
+        assert fault["request_id"].encode() in head
+        answered.add(fault["request_id"])  # invariant I4 looks for it in the log
