@@ -8,7 +8,7 @@ Event and settlement are JSON exactly as they are sent, so sending needs no seco
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 _HEADER = struct.Struct("<4sIIId16s")
@@ -18,8 +18,7 @@ RECORD_BYTES_MAX = 8 << 20
 _NOBODY = bytes(16)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     written_at: float
     user_id: bytes | None
     event: bytes
@@ -37,12 +36,12 @@ def encode(event: bytes, settlement: bytes, user_id: UUID | None, written_at: fl
 
 def decode(block: bytes, offset: int) -> Iterator[Record]:
     """The sound records at the front of a block that was read at this file offset; stops at the first that is not."""
-    at = 0
+    at, bytes_of = 0, memoryview(block)
     while at + _HEADER.size <= len(block):
         magic, crc, event_size, settlement_size, written_at, key = _HEADER.unpack_from(block, at)
         body = at + _HEADER.size
         end = body + event_size + settlement_size
-        if magic != _MAGIC or end > len(block) or zlib.crc32(memoryview(block)[at + _CHECKED_FROM : end]) != crc:
+        if magic != _MAGIC or end > len(block) or zlib.crc32(bytes_of[at + _CHECKED_FROM : end]) != crc:
             return
         middle = body + event_size
         user_id = None if key == _NOBODY else key

@@ -10,6 +10,7 @@ import random
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -168,9 +169,14 @@ async def _audit(producer: AIOKafkaProducer, records: list[Record]) -> None:
 def _batches(producer: AIOKafkaProducer, records: list[Record]) -> Iterator[Any]:
     batch = producer.create_batch()
     for record in records:
-        key = str(UUID(bytes=record.user_id)).encode() if record.user_id else None
+        key = _key(record.user_id) if record.user_id else None
         if batch.append(key=key, value=record.event, timestamp=None) is None:  # full
             yield batch
             batch = producer.create_batch()
             batch.append(key=key, value=record.event, timestamp=None)
     yield batch
+
+
+@lru_cache(maxsize=4096)
+def _key(user_id: bytes) -> bytes:
+    return str(UUID(bytes=user_id)).encode()
