@@ -132,6 +132,10 @@ async def test_a_file_is_sent_followed_tried_again_and_undone(visitor: Visitor, 
     await page.get_by_role("button", name="Replay: dry run").click()
     await expect(page.locator("[data-shown]")).to_contain_text("rows failed")
     await visitor.check("dry-run")
+    # The row is as bad as it was: said again, and for good this time.
+    await page.get_by_role("button", name="Replay", exact=True).click()
+    await expect(page.locator("[data-shown]")).to_contain_text(re.compile(r"dry run\s*false"))
+    await expect(page.locator("[data-shown]")).to_contain_text(re.compile(r"rows failed\s*1"))
     await page.get_by_role("button", name="Undo this load").click()
     await page.locator("#undo").get_by_role("button", name="Undo").click()
     await expect(page.locator("h1 .badge")).to_have_text("undone")
@@ -200,6 +204,63 @@ async def test_a_query_is_composed_run_and_copied(stack: Stack, browser: Browser
         await page.get_by_role("button", name="Run").click()
         await expect(page.locator("form .fault")).to_contain_text("This is not JSON")
         assert not one.complaints
+
+
+@pytest.mark.usefixtures("seen")  # there are rows to count
+async def test_figures_of_groups_are_asked_for_with_the_form(
+    stack: Stack, browser: Browser, admin: httpx.AsyncClient
+) -> None:
+    created = await create_user(admin, f"counting-{new_id().hex[-12:]}", role="admin", credits=3)
+    async with visiting(browser, stack.url(), "counting") as one:
+        await one.sign_in(created["api_key"])
+        page = one.page
+        await one.open("/query?dataset=people")
+        await page.get_by_role("button", name="Figures").click()
+        await page.get_by_role("button", name="Add a group").click()
+        await page.get_by_label("Group by").select_option("ingest_ts")
+        await expect(page.get_by_label("For each")).to_have_value("day")
+        await page.get_by_role("button", name="Add a figure").click()
+        await page.get_by_label("Figure", exact=True).last.select_option("p95")
+        await page.get_by_label("Of", exact=True).last.select_option("age")
+        await page.get_by_label("Called").last.fill("oldest")
+        await page.get_by_label("Order").select_option("rows DESC")
+        await page.get_by_role("button", name="Run").click()
+        await expect(page.locator("[data-rows] th")).to_have_text(["ingest_ts_day", "rows", "oldest"])
+        await expect(page.locator("[data-rows] td").first).to_have_text(re.compile(r"\d{4}-\d\d-\d\d"))
+        await one.check("figures")
+        await page.get_by_role("button", name="JSON").click()
+        await expect(page.locator("textarea")).to_have_value(re.compile(r"quantile\(age, 0.95\)"))
+        assert not one.complaints
+
+
+async def test_a_balance_is_corrected_and_found_in_the_statement_of_everybody(
+    visitor: Visitor, admin: httpx.AsyncClient
+) -> None:
+    user = (await create_user(admin, f"paying-{new_id().hex[-12:]}", credits=3))["user"]
+    page, reason = visitor.page, f"counted again {new_id()}"
+    await visitor.open(f"/users/{user['id']}")
+    await page.get_by_role("button", name="Set balance").click()
+    await page.locator("#balance").get_by_label("Credits").fill("1.25")
+    await page.locator("#balance").get_by_label("Reason").fill(reason)
+    await page.get_by_role("button", name="Set", exact=True).click()
+    await expect(page.get_by_role("row", name=reason)).to_contain_text("adjusted")
+    await expect(page.locator(".tile").first).to_contain_text("1.25")
+
+    await visitor.open("/credits?kind=adjustment")
+    await expect(page.get_by_text("checks passed")).to_be_visible()
+    corrected = page.get_by_role("row", name=reason)
+    await expect(corrected).to_contain_text("-1.75")
+    await expect(corrected).to_contain_text("by admin")
+    await page.get_by_label("Account").fill(user["username"])
+    await page.get_by_label("Kind").select_option("refund")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_text("Nothing fits")).to_be_visible()
+    await page.get_by_label("Kind").select_option("")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_role("region", name="Statement").locator("tbody tr")).to_have_count(2)
+    await visitor.check("statement")
+    await corrected.get_by_role("link", name=user["username"]).click()
+    await expect(page.locator("h1")).to_contain_text(user["username"])
 
 
 async def test_requests_arrive_live_and_lead_to_one_request(

@@ -4,55 +4,20 @@ A page fails by anything the browser writes to its console, by asking another ho
 by what axe-core calls serious. Pictures are left in screenshots/.
 """
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
 
-import httpx
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from common.ids import new_id
 from devstack.stack import Stack
-from support.browser import DESK, PHONE, Scheme, visiting
-from support.client import Answered, create_user, open_client
-from support.polling import until
+from support.browser import DESK, PHONE, Scheme, Seen, visiting
 
 Who = Literal["admin", "viewer"]
 Screen = Literal["desk", "phone"]
 # In `make test`: what differs most. `pytest -m long` opens the rest.
 _FIRST = {("admin", "light", "desk"), ("viewer", "dark", "phone")}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What there is to look at."""
-
-    user_id: str
-    upload_id: str
-    request_id: str
-
-
-@pytest_asyncio.fixture(scope="session")
-async def seen(stack: Stack, admin: httpx.AsyncClient, answered: Answered) -> AsyncIterator[Seen]:
-    created = await create_user(admin, f"looked-at-{new_id().hex[-12:]}", credits=5)
-    async with open_client(stack, created["api_key"], answered) as user:
-        request_id = (await user.post("/v1/query", json={"limit": 2})).headers["x-request-id"]
-        await user.post("/v1/query", json={"limit": 0})
-    rows = "\n".join(f"{new_id().hex}@example.com,{age},Ada" for age in ("30", "old", "41"))
-    sent = await admin.post(
-        "/v1/uploads", params={"dataset": "people", "filename": "people.csv"}, content=f"email,age,first_name\n{rows}\n"
-    )
-    upload_id = sent.json()["upload_id"]
-
-    async def loaded_and_logged() -> bool:
-        upload = (await admin.get(f"/v1/uploads/{upload_id}")).json()
-        return bool(upload["finished_at"]) and (await admin.get(f"/v1/admin/logs/{request_id}")).status_code == 200
-
-    await until("an upload and a request to look at", loaded_and_logged, deadline_s=60)
-    yield Seen(created["user"]["id"], upload_id, request_id)
 
 
 def _combinations() -> list[object]:

@@ -119,6 +119,7 @@ def test_combinations_that_cannot_be_are_refused_with_what_to_do(bigdata: Bigdat
         (["--follow", "-o", "parquet"], "--limit goes to a million"),
         (["--to", str(tmp_path / "x")], "a table is for people"),
         (["-w", "nonsense"], "write FIELD=VALUE"),
+        (["-o", "csv", "--to", str(tmp_path / "nowhere" / "x.csv")], "there is no such folder"),
     ):
         shown = bigdata("query", "people", *arguments)
         assert (shown.exit_code, said in shown.stderr) == (2, True), shown.output
@@ -206,6 +207,9 @@ def test_ingest_takes_patterns_and_ends_by_the_worst_outcome(bigdata: Bigdata, t
     shown = bigdata("ingest", str(tmp_path / "*.csv"), "-d", "people")
     assert shown.exit_code == 1
     assert "this is an executable" in shown.stderr
+    bigdata.handler = _loading(a={**_DONE, "duplicate_of": "earlier"})
+    shown = bigdata("ingest", str(tmp_path / "a.csv"), "-d", "people")
+    assert "a.csv: this content was loaded before, as earlier; nothing was loaded twice" in shown.stderr
 
 
 def test_a_pattern_without_files_and_a_missing_file_are_errors(bigdata: Bigdata, tmp_path: Path) -> None:

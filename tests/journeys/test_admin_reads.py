@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -37,6 +38,41 @@ async def test_a_users_statement_is_what_the_user_sees(
     assert (await viewer.get(f"/v1/admin/user/{new_id()}/statement")).status_code == 404
 
 
+async def test_the_statement_of_all_accounts_says_whose_and_by_whom(
+    admin: httpx.AsyncClient, viewer: httpx.AsyncClient, payer: httpx.AsyncClient
+) -> None:
+    user = (await payer.get("/v1/me")).json()
+    by = (await admin.get("/v1/me")).json()["username"]
+    await admin.post("/v1/admin/add-credits", json={"user_id": user["id"], "credits": 2, "reason": "a gift"})
+    await admin.post(f"/v1/admin/user/{user['id']}/update-credits", json={"credits": 7, "reason": "corrected"})
+
+    async def ledger(**wanted: Any) -> list[dict[str, Any]]:
+        found = await viewer.get("/v1/admin/statement", params={"limit": 1000, **wanted})
+        assert found.status_code == 200, found.text
+        entries: list[dict[str, Any]] = found.json()
+        return entries
+
+    own = (await payer.get("/v1/credits/statement")).json()
+    of_user = await ledger(user_id=user["id"])
+    assert [{name: one[name] for name in own[0]} for one in of_user] == own
+    assert {(one["user_id"], one["username"]) for one in of_user} == {(user["id"], user["username"])}
+    assert [(one["kind"], one["reason"], one["actor"]) for one in of_user[:2]] == [
+        ("adjustment", "corrected", by),
+        ("grant", "a gift", by),
+    ]
+    # Among everybody's, by kind and by time.
+    granted = of_user[1]
+    assert granted in await ledger(kind="grant", **{"from": granted["created_at"], "to": granted["created_at"]})
+    assert granted not in await ledger(kind="adjustment")
+    assert not await ledger(user_id=new_id())
+    first = await viewer.get("/v1/admin/statement", params={"user_id": user["id"], "limit": 1})
+    following = {"user_id": user["id"], "limit": 1, "cursor": first.headers["X-Next-Cursor"]}
+    assert (await viewer.get("/v1/admin/statement", params=following)).json() == of_user[1:2]
+    assert (await payer.get("/v1/admin/statement")).status_code == 403
+    for wrong in ({"kind": "gift"}, {"from": "0001-01-01T00:00:00+12:00"}, {"to": "yesterday"}):
+        assert (await viewer.get("/v1/admin/statement", params=wrong)).status_code == 422, wrong
+
+
 async def test_the_books_are_held_against_each_other_on_demand(viewer: httpx.AsyncClient) -> None:
     figures = (await viewer.get("/v1/admin/reconcile")).json()
     assert "accounts_unlike_entries" in figures
@@ -47,6 +83,9 @@ async def test_rows_loaded_by_day_include_those_of_today(admin: httpx.AsyncClien
     async def today() -> int:
         days = (await viewer.get("/v1/admin/datasets/people/loads", params={"days": 2})).json()
         assert len(days) == 2
+        every = (await viewer.get("/v1/admin/datasets", params={"days": 2})).json()
+        assert next(one["rows"] for one in every if one["name"] == "people") >= 0
+        assert [len(one["loads"]) for one in every] == [2] * len(every)
         assert days[-1]["date"] >= started
         return int(days[-1]["rows"]) + int(days[0]["rows"])  # midnight may pass meanwhile
 

@@ -90,6 +90,8 @@ async def test_an_admin_makes_a_user_who_then_looks_around(bigdata: Bigdata) -> 
     assert (await bigdata.json("credits", "grant", name, "3", "--reason", "a journey"))["balance"] == 5
     assert (await bigdata.json("admin", "credits", "balance", name))["balance"] == 5
     assert [one["amount"] for one in await bigdata.json("credits", "statement", name)] == [3, 2]
+    granted = await bigdata.json("credits", "ledger", "--kind", "grant", "-n", "500")
+    assert next((one["amount"], one["actor"]) for one in granted if one["username"] == name) == (3, "admin")
     assert (await bigdata.json("users", "list", "--search", name))[0]["credits"] == 5
     made = await bigdata.json("keys", "create", "laptop", "--key", key)
     assert made["name"] == "laptop"

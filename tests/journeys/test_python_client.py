@@ -110,6 +110,7 @@ def _account(stack: Stack) -> None:
         other = admin.create_user(f"sync-{new_id()}", credits=1).user
         assert admin.set_credits(other.id, 6, reason="a journey").balance == 6
         assert [entry.kind for entry in admin.user_statement(other.id).items] == ["adjustment", "grant"]
+        assert [entry.username for entry in admin.ledger(user_id=other.id).items] == [other.username] * 2
         live = admin.tail_logs(user_id=user_id, **{"from": began.isoformat()})
         assert next(live)["username"] == created.user.username
         admin.set_status(user_id, "disabled")

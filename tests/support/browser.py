@@ -21,6 +21,15 @@ Scheme = Literal["light", "dark"]
 _WAIT_MS = 60_000
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What there is to look at."""
+
+    user_id: str
+    upload_id: str
+    request_id: str
+
+
 @asynccontextmanager
 async def open_browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:

@@ -49,6 +49,15 @@ class Granted:
 
 
 @dataclass(frozen=True)
+class LedgerEntry(Entry):
+    """`actor` is who granted or set it; None for what a query cost."""
+
+    user_id: str = ""
+    username: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True)
 class LogEntry:
     id: str
     endpoint: str
@@ -125,6 +134,10 @@ def user(user_id: str) -> Call[UserInFull]:
 def user_statement(user_id: str, limit: int, cursor: str | None) -> Call[Page[Entry]]:
     params = {"limit": limit, "cursor": cursor}
     return Call("GET", f"/v1/admin/user/{user_id}/statement", page(Entry), params=params)
+
+
+def ledger(limit: int, cursor: str | None, wanted: Mapping[str, Any]) -> Call[Page[LedgerEntry]]:
+    return Call("GET", "/v1/admin/statement", page(LedgerEntry), params={**wanted, "limit": limit, "cursor": cursor})
 
 
 def user_usage(user_id: str, days: int) -> Call[tuple[DayOfUsage, ...]]:

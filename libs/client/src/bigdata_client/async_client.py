@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from bigdata_client import account, admin, datasets, queries, uploads, wire
 from bigdata_client.account import Balance, DayOfUsage, Entry, Key, Me, NewKey
-from bigdata_client.admin import CreatedUser, Granted, LogEntry, Stats, User, UserInFull
+from bigdata_client.admin import CreatedUser, Granted, LedgerEntry, LogEntry, Stats, User, UserInFull
 from bigdata_client.async_http import AsyncHttp
 from bigdata_client.call import Page
 from bigdata_client.datasets import Dataset
@@ -285,6 +285,10 @@ class AsyncClient(AsyncHttp):
 
     async def user_statement(self, user_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Entry]:
         return await self._send(admin.user_statement(user_id, limit, cursor))
+
+    async def ledger(self, *, limit: int = 100, cursor: str | None = None, **wanted: str) -> Page[LedgerEntry]:
+        """The statement of all accounts, newest first. `wanted`: user_id, kind, from, to."""
+        return await self._send(admin.ledger(limit, cursor, wanted))
 
     async def user_usage(self, user_id: str, *, days: int = 30) -> tuple[DayOfUsage, ...]:
         return await self._send(admin.user_usage(user_id, days))

@@ -97,6 +97,7 @@ SESSION = (
             Step("bigdata users show ann"),
             Step("bigdata credits grant ann 25 --reason 'a trial'"),
             Step("bigdata credits set ann 60"),
+            Step("bigdata credits ledger -n 3"),
             Step("bigdata users rotate ann --grace 3600"),
             Step("bigdata users role ann viewer"),
             Step("bigdata users disable ann"),

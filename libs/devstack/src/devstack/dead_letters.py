@@ -78,6 +78,9 @@ def replay(
 
 
 def _show(letters: "list[Letter]") -> None:
+    if not letters:
+        _out.print("none: nothing was given up on")
+        return
     table = Table("at", "came from", "reason", "value", "sent again", box=None, pad_edge=False)
     for letter in letters:
         source = f"{letter.text('topic')} {letter.text('partition')}:{letter.text('offset')}"

@@ -87,10 +87,10 @@ async def statement_of(user_id: UUID, gateway: Gateway, *, limit: int, cursor: s
         asked["cursor"] = str(place_of(gateway.seals, _STATEMENT, cursor, 1)[0])
     entries, headers = await gateway.credits.read("/v1/statement", asked)
     following = headers.get(CURSOR_HEADER)
-    return page(map(_entry, entries), cursor_of(gateway.seals, _STATEMENT, following) if following else None)
+    return page(map(shown_entry, entries), cursor_of(gateway.seals, _STATEMENT, following) if following else None)
 
 
-def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+def shown_entry(entry: dict[str, Any]) -> dict[str, Any]:
     return {
         "entry_id": entry["entry_id"],
         "kind": entry["kind"],

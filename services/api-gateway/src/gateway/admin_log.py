@@ -43,6 +43,7 @@ def log_filter(
     slower_than_ms: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
     until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    looking: Annotated[bool | None, Query(description="false: without pages of the console and the live log")] = None,
 ) -> LogFilter:
     return LogFilter(
         user_id=user_id,
@@ -61,6 +62,7 @@ def log_filter(
         slower_than_ms=slower_than_ms,
         since=since,
         until=until,
+        looking=looking,
     )
 
 

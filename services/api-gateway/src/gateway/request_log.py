@@ -53,6 +53,7 @@ class LogFilter(BaseModel):
     slower_than_ms: float | None = None
     since: datetime | None = None
     until: datetime | None = None
+    looking: bool | None = None
 
 
 # A deleted user's name stays in the stored log, which nobody can rewrite, and is shown nowhere.
@@ -81,6 +82,7 @@ _CONDITIONS: Mapping[str, str] = {
     "slower_than_ms": "duration_ms > {}",
     "since": "created_at >= {}",
     "until": "created_at <= {}",
+    "looking": "(starts_with(endpoint, '/console') OR endpoint = '/v1/admin/logs/tail') = {}",
 }
 _BEFORE = "(created_at, event_id) < ({}::text::timestamptz, {}::text::uuid)"
 # A request's id says when it began, and its day is one partition or the next.

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 from fastapi import FastAPI, Query, Request, Response
+from pydantic import AwareDatetime
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import InvalidApiKey
@@ -16,8 +17,11 @@ from common.postgres import borrowed, outage_is_unavailable
 from credits.calls import OperationCalls
 from credits.receipts import read_answer, read_receipt
 from credits.reconcile import reconcile
-from credits.statement import read_balance, read_statement
+from credits.statement import Kind, LedgerFilter, read_balance, read_ledger, read_statement
 from credits.wiring import Credits
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
 
 
 def make_app(service: Credits) -> ASGIApp:
@@ -62,14 +66,23 @@ def _add_reads(app: FastAPI, service: Credits) -> None:
     @app.get("/v1/statement")
     async def statement(
         user_id: UUID,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
     ) -> Response:
-        page, following = await read(read_statement, user_id, before=cursor, limit=limit)
-        answer = _json(_encoded(page))
-        if following is not None:
-            answer.headers["X-Next-Cursor"] = str(following)
-        return answer
+        return _paged(*await read(read_statement, user_id, before=cursor, limit=limit))
+
+    @app.get("/v1/ledger")
+    async def ledger(
+        *,
+        user_id: UUID | None = None,
+        kind: Kind | None = None,
+        since: AwareDatetime | None = None,
+        until: AwareDatetime | None = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Response:
+        wanted = LedgerFilter(user_id, kind, since, until)
+        return _paged(*await read(read_ledger, wanted, before=cursor, limit=limit))
 
     @app.get("/v1/receipts/{query_id}")
     async def receipt(query_id: UUID, user_id: UUID | None = None) -> Response:
@@ -87,6 +100,13 @@ def _add_reads(app: FastAPI, service: Credits) -> None:
             borrowed(service.postgres, service.settings.reconcile_s) as connection,
         ):
             return _json(_encoded(await reconcile(connection)))
+
+
+def _paged(page: list[dict[str, Any]], following: int | None) -> Response:
+    answer = _json(_encoded(page))
+    if following is not None:
+        answer.headers["X-Next-Cursor"] = str(following)
+    return answer
 
 
 def _json(body: bytes) -> Response:

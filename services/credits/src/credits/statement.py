@@ -1,9 +1,13 @@
-"""Reads of an account: its balance, and its statement, newest entry first."""
+"""Reads of an account: its balance, and its statement, newest entry first; and the statement of all accounts."""
 
-from typing import Any
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Literal
 from uuid import UUID
 
-from common.errors import NotFound
+import asyncpg
+
+from common.errors import InvalidRequest, NotFound
 from common.postgres import Connection
 
 _BALANCE = """
@@ -34,6 +38,56 @@ async def read_statement(
     connection: Connection, user_id: UUID, *, before: int | None, limit: int
 ) -> tuple[list[dict[str, Any]], int | None]:
     """A page and where the next one begins, None after the last."""
-    records = await connection.fetch(_STATEMENT, user_id, before or _NEWEST, limit + 1)
+    return _page(await connection.fetch(_STATEMENT, user_id, before or _NEWEST, limit + 1), limit)
+
+
+Kind = Literal["grant", "capture", "refund", "adjustment"]
+
+
+@dataclass(frozen=True)
+class LedgerFilter:
+    """What of the ledger is asked for; both ends belong to the span of time."""
+
+    user_id: UUID | None = None
+    kind: Kind | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_LEDGER = """
+    SELECT seq, entry_id, user_id, kind, amount AS amount_mc, posted_after AS posted_after_mc, hold_id, reference,
+           actor, reason, created_at
+      FROM credits.entries
+     WHERE seq < $1{conditions}
+     ORDER BY seq DESC LIMIT $2
+"""
+_CONDITIONS = {
+    "user_id": "user_id = {}",
+    "kind": "kind = {}",
+    "since": "created_at >= {}",
+    "until": "created_at <= {}",
+}
+# Said in words, since Postgres takes the index of what people did only for a condition that it can see through.
+_BY_PEOPLE = " AND kind <> 'capture'"
+
+
+async def read_ledger(
+    connection: Connection, wanted: LedgerFilter, *, before: int | None, limit: int
+) -> tuple[list[dict[str, Any]], int | None]:
+    """The same over all accounts. Two accounts' entries of one moment may change places while they are written."""
+    given = {one.name: value for one in fields(wanted) if (value := getattr(wanted, one.name)) is not None}
+    # Only the conditions that are asked for, so that Postgres plans for those; values are always parameters.
+    conditions = "".join(f" AND {_CONDITIONS[name].format(f'${place}')}" for place, name in enumerate(given, 3))
+    if wanted.kind not in {None, "capture"}:
+        conditions += _BY_PEOPLE
+    query = _LEDGER.format(conditions=conditions)
+    try:
+        records = await connection.fetch(query, before or _NEWEST, limit + 1, *given.values())
+    except asyncpg.DataError:
+        raise InvalidRequest(details=[{"path": "query", "error": "this time is beyond what can be stored"}]) from None
+    return _page(records, limit)
+
+
+def _page(records: list[asyncpg.Record], limit: int) -> tuple[list[dict[str, Any]], int | None]:
     page = [{name: value for name, value in record.items() if name != "seq"} for record in records[:limit]]
     return page, records[limit - 1]["seq"] if len(records) > limit else None

@@ -19,6 +19,12 @@ _PAIR = re.compile(r"(?P<field>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
 _FILE_BYTES_MAX = 8 << 20
 
 
+def body_of(file: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The body in the file, if there is one; what a flag says wins, and an empty part is no flag."""
+    given = {name: value for name, value in flags.items() if value not in (None, [], {})}
+    return {**(body_from_file(file) if file else {}), **given}
+
+
 def body_from_file(path: str) -> dict[str, Any]:
     """A body of JSON from a file, or from stdin with `-`."""
     text = sys.stdin.read(_FILE_BYTES_MAX) if path == "-" else Path(path).read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     credits = group(app, "credits", "Credits: balance, statement, grants.", panel="Account")  # noqa: A001
     credits.command("balance")(balance)
     credits.command("statement")(statement)
+    credits.command("ledger")(ledger)
     credits.command("grant")(grant)
     credits.command("set")(set_credits)
 
@@ -36,6 +38,9 @@ def balance(session: Session, user: Someone = None) -> None:
     session.out.item({"username": found.username, "balance": found.credits, "held": found.held})
 
 
+_ENTRY = ("created_at", "kind", "amount", "balance", "query_id", "reason")
+
+
 @with_session
 def statement(session: Session, user: Someone = None, limit: Limit = 20) -> None:
     """Every change of a balance, newest first."""
@@ -45,7 +50,27 @@ def statement(session: Session, user: Someone = None, limit: Limit = 20) -> None
         else:
             of = user_id_of(client, user)
             found = everything(lambda limit, cursor: client.user_statement(of, limit=limit, cursor=cursor), limit)
-        session.out.items(found, ("created_at", "kind", "amount", "balance", "query_id", "reason"), none="no entries")
+        session.out.items(found, _ENTRY, none="no entries")
+
+
+class Kind(StrEnum):
+    GRANT = "grant"
+    CAPTURE = "capture"
+    REFUND = "refund"
+    ADJUSTMENT = "adjustment"
+
+
+@with_session
+def ledger(
+    session: Session,
+    kind: Annotated[Kind | None, typer.Option("--kind", help="A capture is what a query cost.")] = None,
+    limit: Limit = 20,
+) -> None:
+    """The statement of all accounts: who was granted or charged what, and by whom. Needs an admin's key."""
+    wanted = {"kind": kind.value} if kind else {}
+    with session.client(admin=True) as client:
+        found = everything(lambda limit, cursor: client.ledger(limit=limit, cursor=cursor, **wanted), limit)
+        session.out.items(found, ("username", *_ENTRY, "actor"), none="no entries")
 
 
 @with_session

@@ -14,14 +14,16 @@ import typer
 
 from bigdata_client.async_client import AsyncClient
 from bigdata_client.command.load_progress import Bars, bars
-from bigdata_client.command.outcome import Exit, Stop, code_of, exit_of_load, told
+from bigdata_client.command.outcome import Exit, Stop, code_of, exit_of_load, say, told
+from bigdata_client.command.output import Output
 from bigdata_client.command.session import Session, with_session
 from bigdata_client.errors import BigDataError, UploadFailed
 from bigdata_client.uploads import Upload
 
 _AT_ONCE = 4
+_LEFT = "interrupted; what was sent whole is loaded all the same: `bigdata uploads list`"
 _STDIN = "-"
-_COLUMNS = ("file", "upload_id", "state", "rows.total", "rows.accepted", "rows.rejected", "error")
+_COLUMNS = ("file", "upload_id", "state", "rows.total", "rows.accepted", "rows.rejected")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,12 @@ class Sent:
     code: Exit
     error: str | None = None
 
+    @property
+    def arrived(self) -> bool:
+        return self.upload is not None and bool(self.upload.upload_id)
+
     def document(self) -> dict[str, object]:
-        found = asdict(self.upload) if self.upload else {}
+        found = asdict(self.upload) if self.upload and self.arrived else {}
         return {"file": self.file, **found, "error": self.error or found.get("error")}
 
 
@@ -76,9 +82,13 @@ def ingest(
     target = session.target()
     chosen = _expanded(files)
     load = Load(dataset, format, replaces, name, wait, deadline)
-    with bars(hidden=session.out.as_json) as progress:
-        sent = asyncio.run(_send_all(AsyncClient(target.url, target.key_for(admin=True)), chosen, load, progress))
-    session.out.items([one.document() for one in sent], _COLUMNS)
+    client = AsyncClient(target.url, target.key_for(admin=True))
+    try:
+        with bars(hidden=session.out.as_json) as progress:
+            sent = asyncio.run(_send_all(client, chosen, load, progress))
+    except KeyboardInterrupt:
+        raise Stop(_LEFT, Exit.INTERRUPTED) from None
+    _show(session.out, sent)
     worst = _worst(one.code for one in sent)
     if worst:
         raise Stop(_summary(sent), worst)
@@ -136,6 +146,16 @@ async def _send(client: AsyncClient, file: str, load: Load, progress: Bars) -> S
     except (BigDataError, TimeoutError, OSError) as fault:
         return Sent(file, last, code_of(fault), told(fault))
     return Sent(file, done, exit_of_load(done.state) if load.wait else Exit.OK)
+
+
+def _show(out: Output, sent: list[Sent]) -> None:
+    """Programs get every file; people those that arrived, and in words what became of the rest."""
+    shown = [one for one in sent if out.as_json or one.arrived]
+    if shown:
+        out.items([one.document() for one in shown], _COLUMNS)
+    for one in sent:
+        if one.upload and one.upload.duplicate_of:
+            say(f"{one.file}: this content was loaded before, as {one.upload.duplicate_of}; nothing was loaded twice")
 
 
 def _worst(codes: Iterable[Exit]) -> Exit:

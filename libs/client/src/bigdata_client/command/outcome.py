@@ -119,8 +119,9 @@ def _code(error: ApiError) -> Exit:
 
 def _told(error: ApiError) -> str:
     lines = [f"{error.message} ({error.code})"]
-    if isinstance(error, InvalidRequest):
-        lines += [f"  {fault}" for fault in error.faults]
+    if isinstance(error, InvalidRequest) and error.faults:
+        # The rest of the sentence says where a program finds what follows here.
+        lines = [f"{error.message.partition(';')[0]} ({error.code}):", *(f"  {fault}" for fault in error.faults)]
     hint = _hint(error)
     if hint:
         lines.append(hint)
@@ -137,6 +138,8 @@ def _hint(error: ApiError) -> str:  # noqa: C901, PLR0911 - a table, one line ea
             return "This needs another key: an admin's, or one with the scope that is named above."
         case InsufficientCredits():
             return f"Available {error.available}, needed {error.needed}. An admin grants more: `bigdata credits grant`."
+        case InvalidRequest() if any("no such column" in fault for fault in error.faults):
+            return "Its columns: `bigdata datasets show NAME`."
         case NotFound():
             return "Check the id or name; what belongs to another user looks the same."
         case QueryTooExpensive():

@@ -41,6 +41,8 @@ class Delivery:
     def run(self, asked: Mapping[str, Any], *, follow: bool = False) -> None:
         if self.form == "table" and self.to is not None:
             raise Stop("a table is for people; with --to give --output json, ndjson, csv or parquet", Exit.USAGE)
+        if self.to is not None and not self.to.parent.is_dir():
+            raise Stop(f"{self.to.parent}: there is no such folder", Exit.USAGE)
         if follow:
             self._every_page(asked)
         elif self.form in _STREAMED:

@@ -6,9 +6,9 @@ The drawing stretches to its place; its labels are text beside it, so they stay 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from gateway.console.figures import count, short
+from gateway.console.figures import count, day, short
 
 _WIDTH, _HEIGHT = 600, 120
 _GAP = 0.25
@@ -17,15 +17,14 @@ _LEAST = 1.5  # a day with anything at all is seen
 
 def bars(days: Sequence[Mapping[str, Any]], figure: str, title: str, *, shade: str = "one") -> Markup:
     """One bar for each of `days`, oldest first; each has a `date` and the figure."""
-    values = [float(day.get(figure) or 0) for day in days]
+    values = [float(one.get(figure) or 0) for one in days]
     highest = max(values, default=0)
     if not highest:
         return Markup('<p class="empty">No {} in these {} days.</p>').format(title.lower(), len(days))
     step = _WIDTH / len(values)
     drawn = Markup("").join(
-        _bar(index * step, step, value, highest, f"{day['date']}: {count(value)}")
-        for index, (day, value) in enumerate(zip(days, values, strict=True))
-        if value
+        _bar(index * step, step, value / highest, f"{day(one['date'])}: {count(value)}")
+        for index, (one, value) in enumerate(zip(days, values, strict=True))
     )
     at_most = days[values.index(highest)]["date"]
     told = f"{title} by day, {days[0]['date']} to {days[-1]['date']}: {count(sum(values))} in all, most on {at_most}"
@@ -38,12 +37,16 @@ def bars(days: Sequence[Mapping[str, Any]], figure: str, title: str, *, shade: s
         '<span class="chart-days"><span>{first}</span><span>{last}</span></span></div>'
     ).format(
         shade=shade, top=short(highest), w=_WIDTH, h=_HEIGHT, half=_HEIGHT / 2, told=told, drawn=drawn,
-        first=days[0]["date"], last=days[-1]["date"],
+        first=day(days[0]["date"]), last=day(days[-1]["date"]),
     )  # fmt: skip
 
 
-def _bar(left: float, step: float, value: float, highest: float, told: str) -> Markup:
-    height = max(_LEAST, value / highest * (_HEIGHT - 2))
-    return Markup('<rect x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"><title>{}</title></rect>').format(
-        left + step * _GAP / 2, _HEIGHT - height, step * (1 - _GAP), height, escape(told)
-    )
+def _bar(left: float, step: float, share: float, told: str) -> Markup:
+    """Over the whole height, so that a low bar is as easy to point at as a high one."""
+    height = max(_LEAST, share * (_HEIGHT - 2)) if share else 0
+    return Markup(
+        '<g><title>{}</title><rect class="day" x="{:.2f}" y="0" width="{:.2f}" height="{}"/>'
+        '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/></g>'
+    ).format(
+        told, left, step, _HEIGHT, left + step * _GAP / 2, _HEIGHT - height, step * (1 - _GAP), height
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _KIB = 1024
-_HUNDRED, _THOUSAND = 100, 1000
+_HUNDRED, _THOUSAND, _MILLION = 100, 1000, 1_000_000
 NOTHING = "–"
 
 
@@ -29,6 +29,11 @@ def short(value: float | None) -> str:
             return f"{value:.1f}".rstrip("0").rstrip(".") + unit
         value /= _THOUSAND
     raise AssertionError
+
+
+def compact(value: float | None) -> str:
+    """For a small tile: exact below a million, 1.4 M beyond."""
+    return short(value) if value is not None and abs(value) >= _MILLION else count(value)
 
 
 def percent(share: float | None) -> str:
@@ -71,6 +76,12 @@ def moment(value: Any) -> str:
     """A time of the API, in UTC and to the second."""
     at = as_time(value)
     return NOTHING if at is None else at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def day(value: str) -> str:
+    """A date of the API as the end of a chart's axis: 2026-11-02 → 2 Nov."""
+    at = as_time(value)
+    return value if at is None else f"{at.day} {at:%b}"
 
 
 def ago(value: Any, now: datetime) -> str:

@@ -43,7 +43,7 @@ _templates = Environment(
 )
 _templates.filters |= {
     name: getattr(figures, name)
-    for name in ("count", "credits", "percent", "millis", "size", "seconds", "moment", "ago")
+    for name in ("count", "compact", "credits", "percent", "millis", "size", "seconds", "moment", "ago")
 }
 _templates.globals |= {"static": address_of, "bars": bars, "home": HOME, "sections": _SECTIONS}
 

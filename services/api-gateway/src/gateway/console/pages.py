@@ -1,6 +1,7 @@
 """The pages that look: each asks the API's routes for what it shows, at once, and hands it to its template."""
 
 from asyncio import gather
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,9 +15,8 @@ router = APIRouter(include_in_schema=False, route_class=HtmlRoute)
 _LOW_CREDITS = 10
 _LISTED = 50
 _RECENT = 10
-_LOOKED_THROUGH = 300
 _DAYS = 30
-_REJECTS_SHOWN = 50
+_REJECTS_SHOWN = 20
 Words = Annotated[str, Query(max_length=200)]
 
 
@@ -26,18 +26,11 @@ async def overview(page: Shown) -> Response:
         page.ask("/v1/admin/stats"),
         page.ask("/v1/admin/loads", days=_DAYS),
         page.ask("/v1/admin/users", role="user", status="active", sort="credits ASC", limit=8),
-        page.ask("/v1/admin/logs", limit=_LOOKED_THROUGH),
+        # Looking at the console is in the log too; here it would hide everybody else.
+        page.ask("/v1/admin/logs", looking="false", limit=_RECENT),
     )
     low = [user for user in poorest.document if user["credits"] < _LOW_CREDITS] if poorest.ok else []
-    # Looking at the console is in the log too; here it would hide everybody else.
-    others = [one for one in recent.document if not _is_looking(one["endpoint"])] if recent.ok else []
-    return page.show(
-        "overview.html", stats=stats, loads=loads, poorest=poorest, low=low, recent=recent, others=others[:_RECENT]
-    )
-
-
-def _is_looking(endpoint: str) -> bool:
-    return endpoint.startswith(HOME) or endpoint.endswith("/tail")
+    return page.show("overview.html", stats=stats, loads=loads, poorest=poorest, low=low, recent=recent)
 
 
 @router.get(HOME + "/users")
@@ -70,19 +63,32 @@ async def user(page: Shown, user_id: UUID, cursor: Words = "") -> Response:
 
 _LOG_FILTERS = (
     "username", "endpoint", "method", "status", "dataset", "action", "error_code", "slower_than_ms", "request_id",
-    "trace_id", "user_id", "target", "from", "to",
+    "trace_id", "user_id", "target", "from", "to", "looking",
 )  # fmt: skip
 
 
 @router.get(HOME + "/logs")
 async def logs(page: Shown, cursor: Words = "") -> Response:
     """Filters are the route's own, whatever they are, and it is the route that refuses one."""
-    typed = {name: page.request.query_params.get(name, "").strip() for name in _LOG_FILTERS}
+    typed = _typed(page, _LOG_FILTERS)
     wanted = typed | {"from": _in_utc(typed["from"]), "to": _in_utc(typed["to"])}
+    # Looking at the console is in the log too; where nothing is looked for, it would hide everybody else.
+    hiding = not any(typed[name] for name in _LOG_FILTERS if name not in {"from", "to"})
+    if hiding:
+        wanted["looking"] = "false"
     found = await page.ask("/v1/admin/logs", **wanted, cursor=cursor, limit=_LISTED)
-    given = {name: value for name, value in typed.items() if value}
-    asked = {name: value for name, value in wanted.items() if value}
-    return page.show("logs.html", found=found, wanted=typed, given=given, asked=asked, paged=bool(cursor))
+    given, asked = _given(typed), _given(wanted)
+    return page.show(
+        "logs.html", found=found, wanted=typed, given=given, asked=asked, hiding=hiding, paged=bool(cursor)
+    )
+
+
+def _typed(page: Page, names: Sequence[str]) -> dict[str, str]:
+    return {name: page.request.query_params.get(name, "").strip() for name in names}
+
+
+def _given(filters: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in filters.items() if value}
 
 
 def _in_utc(typed: str) -> str:
@@ -110,7 +116,9 @@ async def upload(page: Shown, upload_id: UUID) -> Response:
 
 @router.get(HOME + "/datasets")
 async def datasets(page: Shown) -> Response:
-    return page.show("datasets.html", found=await page.ask("/v1/datasets"))
+    found, figures = await gather(page.ask("/v1/datasets"), page.ask("/v1/admin/datasets", days=_DAYS))
+    by_name = {one["name"]: one for one in figures.document} if figures.ok else {}
+    return page.show("datasets.html", found=found, figures=figures, by_name=by_name)
 
 
 @router.get(HOME + "/datasets/{name}")
@@ -126,23 +134,28 @@ async def query(page: Shown, dataset: Words = "people") -> Response:
     return page.show("query.html", datasets=await page.ask("/v1/datasets"), chosen=dataset)
 
 
+_LEDGER_FILTERS = ("account", "kind", "from", "to")
+
+
 @router.get(HOME + "/credits")
-async def credits_page(page: Shown, account: Words = "", cursor: Words = "") -> Response:
-    """The books of everybody, and the statement of one account: the reader's own unless another is named."""
-    stats, grants, whose = await gather(
-        page.ask("/v1/admin/stats"),
-        page.ask("/v1/admin/logs", action="add-credits", limit=_RECENT),
-        _account(page, account),
-    )
-    entries = await page.ask(f"/v1/admin/user/{whose['id']}/statement", limit=_LISTED, cursor=cursor) if whose else None
+async def credits_page(page: Shown, cursor: Words = "") -> Response:
+    """What was granted and charged, of everybody or of the account that is named, and whether the books agree."""
+    typed = _typed(page, _LEDGER_FILTERS)
+    stats, account = await gather(page.ask("/v1/admin/stats"), _account(page, typed["account"]))
+    wanted = {"kind": typed["kind"], "from": _in_utc(typed["from"]), "to": _in_utc(typed["to"])}
+    if account is not None:
+        wanted["user_id"] = account["id"]
+    unknown = bool(typed["account"]) and account is None
+    entries = None if unknown else await page.ask("/v1/admin/statement", **wanted, limit=_LISTED, cursor=cursor)
     return page.show(
-        "credits.html", stats=stats, grants=grants, account=account, whose=whose, entries=entries, paged=bool(cursor)
+        "credits.html", stats=stats, wanted=typed, given=_given(typed), entries=entries, paged=bool(cursor)
     )
 
 
 async def _account(page: Page, name: str) -> dict[str, Any] | None:
+    """The user of this name, else the first whose name contains it."""
     if not name:
-        return {"id": page.caller.user_id, "username": page.caller.username}
+        return None
     found = await page.ask("/v1/admin/users", search=name, sort="username ASC", limit=_LISTED)
     users: list[dict[str, Any]] = found.document if found.ok else []
     return next((one for one in users if one["username"].lower() == name.lower()), users[0] if users else None)

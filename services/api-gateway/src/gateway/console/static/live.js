@@ -22,7 +22,7 @@ function follow() {
 }
 
 function show(entry) {
-  // Looking at the console is a request too; on the overview it would hide everybody else's.
+  // Looking at the console is a request too; where nothing is looked for, it would hide everybody else's.
   if ("withoutConsole" in place.dataset && (entry.endpoint.startsWith(home) || entry.endpoint.endsWith("/tail"))) return;
   const rows = place.querySelector("tbody");
   const row = rows.insertRow(0);
@@ -36,7 +36,7 @@ function show(entry) {
   const tone = entry.status < 300 ? "good" : entry.status < 400 ? "" : entry.status < 500 ? "warn" : "bad";
   cell(Object.assign(document.createElement("span"), { className: `badge ${tone}`, textContent: entry.status }));
   cell(Object.assign(document.createElement("code"), { textContent: `${entry.method} ${entry.endpoint}` }));
-  cell(entry.user_id ? link(`${home}/users/${entry.user_id}`, entry.username ?? entry.user_id) : "nobody");
+  cell(entry.user_id ? link(`${home}/users/${entry.user_id}`, entry.username ?? entry.user_id) : "nobody", "who-cell");
   cell(`${Number(entry.duration_ms).toFixed(entry.duration_ms < 100 ? 1 : 0)} ms`, "n");
   cell(String(entry.rows), "n");
   cell(String(entry.credits_used), "n");
