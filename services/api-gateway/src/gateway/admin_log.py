@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
+import asyncpg
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
@@ -80,7 +81,7 @@ async def logs(
     cursor: Cursor = None,
 ) -> Response:
     """The log, newest first. from and to are inclusive. In CSV, what a spreadsheet would run is made text."""
-    rows, following = await read_log(gateway.postgres, wanted, limit=limit, cursor=cursor, seals=gateway.seals)
+    rows, following = await _read(gateway, wanted, limit, cursor)
     if format == "json":
         return page(rows, following)
     headers = {"Content-Disposition": 'attachment; filename="requests.csv"'}
@@ -117,6 +118,11 @@ async def log(_: Reader, gateway: Running, request_id: UUID) -> Response:
 @router.get("/user/{user_id}/logs", response_model=list[LogEntry])
 async def user_logs(_: Reader, gateway: Running, user_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
     await require_user(gateway.postgres, user_id)
-    return page(
-        *await read_log(gateway.postgres, LogFilter(user_id=user_id), limit=limit, cursor=cursor, seals=gateway.seals)
-    )
+    return page(*await _read(gateway, LogFilter(user_id=user_id), limit, cursor))
+
+
+async def _read(
+    gateway: Gateway, wanted: LogFilter, limit: int, cursor: str | None
+) -> tuple[list[asyncpg.Record], str | None]:
+    now = gateway.clock.now()
+    return await read_log(gateway.postgres, wanted, limit=limit, cursor=cursor, seals=gateway.seals, now=now)

@@ -84,33 +84,59 @@ _CONDITIONS: Mapping[str, str] = {
     "until": "created_at <= {}",
     "looking": "(starts_with(endpoint, '/console') OR endpoint = '/v1/admin/logs/tail') = {}",
 }
-_BEFORE = "(created_at, event_id) < ({}::text::timestamptz, {}::text::uuid)"
+# The first half says which partitions it can be, the second where in them.
+_BEFORE = "created_at <= {} AND (created_at, event_id) < ({}, {})"
 # A request's id says when it began, and its day is one partition or the next.
 _ID_IS_NEAR = timedelta(days=1)
 _UUID_VERSION = 7
 
 
 _LIST = "log"
+# There may be a partition for each of hundreds of days, and a plan for all of them costs more than most pages do: the
+# newest days are tried first.
+_REACHES = (timedelta(days=2), timedelta(days=32), None)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A plan for any value would take the common one's way for the rare one too: through the whole log.
 _PLAN_FOR_THESE = "SET LOCAL plan_cache_mode = force_custom_plan"
 
 
 async def read_log(
-    postgres: Pool, wanted: LogFilter, *, limit: int, cursor: str | None, seals: Seals
+    postgres: Pool, wanted: LogFilter, *, limit: int, cursor: str | None, seals: Seals, now: datetime
 ) -> tuple[list[asyncpg.Record], str | None]:
     """Newest first; one page and the next page's cursor. What was answered just now may still be on its way."""
-    where = _Where(wanted)
-    if cursor is not None:
-        where.add(_BEFORE, *place_of(seals, _LIST, cursor, 2))
+    place = _place_in_log(seals, cursor)
+    newest = max(_EPOCH, min(at for at in (now, wanted.until, place and place[0]) if at))
+    rows: list[asyncpg.Record] = []
     async with outage_is_unavailable("The request log"):
-        try:
-            rows = await _fetch(
-                postgres, f"{where.sql} ORDER BY created_at DESC, event_id DESC LIMIT {where.bind(limit + 1)}", where
-            )
-        except asyncpg.DataError:
-            raise bad_cursor() from None
+        for reach in _REACHES:
+            rows = await _page(postgres, wanted, place, oldest=newest - reach if reach else None, limit=limit + 1)
+            if len(rows) > limit:
+                break
     last = rows[limit - 1] if len(rows) > limit else None
     return rows[:limit], cursor_of(seals, _LIST, last["created_at"], last["id"]) if last else None
+
+
+def _place_in_log(seals: Seals, cursor: str | None) -> tuple[datetime, UUID] | None:
+    created_at, event_id = place_of(seals, _LIST, cursor, 2)
+    if created_at is None or event_id is None:
+        return None
+    try:
+        return datetime.fromisoformat(created_at), UUID(event_id)
+    except ValueError:
+        raise bad_cursor() from None
+
+
+async def _page(
+    postgres: Pool, wanted: LogFilter, before: tuple[datetime, UUID] | None, *, oldest: datetime | None, limit: int
+) -> list[asyncpg.Record]:
+    where = _Where(wanted)
+    if before is not None:
+        where.add(_BEFORE, before[0], *before)
+    if oldest is not None:
+        where.add(_CONDITIONS["since"], oldest)
+    return await _fetch(
+        postgres, f"{where.sql} ORDER BY created_at DESC, event_id DESC LIMIT {where.bind(limit)}", where
+    )
 
 
 async def read_log_after(postgres: Pool, wanted: LogFilter, *, since: datetime, limit: int) -> list[asyncpg.Record]:
