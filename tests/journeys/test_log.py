@@ -5,6 +5,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +16,16 @@ import pytest_asyncio
 
 from common.ids import new_id
 from devstack.stack import Stack
+from support.audit_log import open_log
 from support.client import Answered, create_user, open_client
 from support.log import entry_of
 from support.polling import until
+
+_OLD_ENTRY = """
+    INSERT INTO audit.request_log
+           (event_id, created_at, rows, credits_used_mc, duration_ms, status, method, endpoint)
+    VALUES ($1, $2, 0, 0, 1, 200, 'GET', $3)
+"""
 
 
 @pytest_asyncio.fixture
@@ -151,6 +159,27 @@ async def test_pages_show_every_entry_once(admin: httpx.AsyncClient, stack: Stac
     assert seen == [answer.headers["x-request-id"] for answer in reversed(answers)]
     of_another_list = await admin.get("/v1/admin/users", params={"cursor": asked["cursor"]})
     assert of_another_list.json()["details"][0]["path"] == "query.cursor"
+
+
+async def test_pages_go_back_to_entries_of_any_age(admin: httpx.AsyncClient, stack: Stack) -> None:
+    route, ids = f"/v1/long-ago/{new_id()}", [new_id() for _ in range(5)]
+    async with open_log(stack) as log:
+        for days, event_id in zip((0, 1, 10, 40, 100), ids, strict=True):
+            at = datetime.now(UTC) - timedelta(days=days)
+            await log.execute("SELECT audit.ensure_day($1)", at.date())
+            await log.execute(_OLD_ENTRY, event_id, at, route)
+    asked: dict[str, Any] = {"endpoint": route, "limit": 1}
+    seen: list[str] = []
+    while True:
+        page = await admin.get("/v1/admin/logs", params=asked)
+        seen += [row["request_id"] for row in page.json()]
+        if "x-next-cursor" not in page.headers:
+            break
+        asked["cursor"] = page.headers["x-next-cursor"]
+    assert seen == [str(event_id) for event_id in ids]
+    long_ago = {"endpoint": route, "to": (datetime.now(UTC) - timedelta(days=20)).isoformat()}
+    assert [row["request_id"] for row in (await admin.get("/v1/admin/logs", params=long_ago)).json()] == seen[3:]
+    assert (await admin.get("/v1/admin/logs", params={"to": "0001-01-01T00:00:00Z"})).json() == []
 
 
 async def test_in_csv_no_cell_is_a_formula(admin: httpx.AsyncClient, stack: Stack) -> None:
