@@ -173,7 +173,7 @@ async def test_personal_columns_are_masked_in_their_own_form(masked: Reader) -> 
     ]
 
 
-async def test_a_masked_column_is_found_by_its_exact_value_and_by_no_part_of_it(masked: Reader) -> None:
+async def test_a_masked_column_is_found_by_its_exact_value_alone(masked: Reader) -> None:
     assert [row["code"] for row in await rows(masked, filters={"phone": "(212) 555-2368"})] == ["a"]
     assert len(await rows(masked, filters={"phone": {"is_null": True}, "salary": {"is_null": False}})) == 0
     for guess in ({"phone": ["(212) 555-2368"]}, {"email": "JON@x.com"}, {"name": {"ne": "Jon"}}, {"salary": 7}):
@@ -217,9 +217,11 @@ async def test_every_format_has_every_row_and_its_rows_are_counted(reader: Reade
     filters = {"code": ["a", "b", "c", "d"]}
     raw = await streaming.streamed(dataset="words", select=names, filters=filters)
     for size in (1, 7, len(raw)):
-        counting = row_count(form)
+        counting = row_count(form, len(names))
         for start in range(0, len(raw), size):
             counting.add(raw[start : start + size])
+        # Before the footer has come, which a client that leaves does not wait for.
+        assert counting.rows == 4, size
         counting.end()
         assert counting.rows == 4, size
     found = _read(form, raw, names)
@@ -244,7 +246,7 @@ async def test_a_million_rows_are_streamed_and_counted(reader: Reader) -> None:
         plan = replace(reader.plan(dataset="words"), form=FORMS[form])
         plan = replace(plan, sql="SELECT number, toString(number) FROM numbers(1000000)", parameters={})
         result = await reader.warehouse.open_result(plan, new_id())
-        counting, largest = row_count(form), 0
+        counting, largest = row_count(form, 2), 0
         try:
             async for piece in result.pieces():
                 counting.add(piece)

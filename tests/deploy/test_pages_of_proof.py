@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 
 from support import proof_page
+from support.hostile_inputs import HOSTILE
 from support.repository import ROOT
 
 
@@ -23,6 +24,11 @@ def existing() -> frozenset[str]:
 @pytest.mark.parametrize("number", proof_page.FAULTS.keys() - {proof_page.SOAK})
 def test_every_fault_is_injected_by_a_test(number: int) -> None:
     assert any(number in proof.numbers for proof in proof_page.proofs()), proof_page.FAULTS[number]
+
+
+def test_every_hostile_input_is_sent_by_tests_that_exist() -> None:
+    named = {test for inputs in HOSTILE.values() for tests in inputs.values() for test in tests}
+    assert {f"tests/{test}" for test in named} <= existing()
 
 
 def test_the_page_is_what_the_tests_say() -> None:

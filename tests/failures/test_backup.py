@@ -73,6 +73,7 @@ def objects_of(stack: Stack) -> dict[str, bytes]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_a_restored_stack_is_the_same_and_goes_on(original: Stack, tmp_path: Path) -> None:
     async with open_client(original, original.status().admin_key, set()) as admin:
         user = await create_user(admin, "restored", credits=10)

@@ -87,6 +87,7 @@ class Load:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_nobody_notices_that_every_process_is_replaced(
     fleet: Fleet, admin: httpx.AsyncClient, answered: Answered
 ) -> None:

@@ -57,7 +57,7 @@ def fuzz(name: str, seconds: int, seed: int, kept: Path) -> Outcome:
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=seconds + 300,
+        timeout=2 * seconds + 600,
         check=False,
     )
     said = done.stdout + done.stderr

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from support.hostile_inputs import HOSTILE
 from support.repository import ROOT
 
 FAULTS = {
@@ -94,6 +95,11 @@ def _numbers(docstring: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", text) if int(number) in FAULTS)
 
 
+def _shown(test: str) -> str:
+    file, _, name = test.partition("::")
+    return f"{name.removeprefix('test_').replace('_', ' ')} (`{file}`)"
+
+
 def page() -> str:
     by_fault: dict[int, list[Proof]] = defaultdict(list)
     for proof in proofs():
@@ -113,7 +119,11 @@ def page() -> str:
         shown = "<br>".join(f"{proof.sentence} (`{proof.file.name}`)" for proof in by_fault[number])
         shown = "`make soak`, docs/evidence.md" if number == SOAK else shown
         lines.append(f"| {number} | {fault} | {shown} |")
-    lines += ["", "## Hostile inputs", ""]
+    lines += ["", "## Hostile inputs", "", "Always also: no 5xx, no charge, one row in the log, the process alive."]
+    for kind, inputs in HOSTILE.items():
+        lines += ["", f"| {kind}: input and outcome | sent by |", "|---|---|"]
+        lines += [f"| {sent} | {'<br>'.join(map(_shown, tests))} |" for sent, tests in inputs.items()]
+    lines += ["", "All of tests/hostile:", ""]
     for file in sorted({proof.file for proof in proofs() if proof.file.parts[1] == "hostile"}):
         lines += [f"`{file}`", "", *(f"- {proof.sentence}" for proof in proofs() if proof.file == file), ""]
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Structured logs: one JSON object a line on stderr, whatever a client put into a field."""
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -69,4 +70,9 @@ class _Json:
         self._process = process
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> str:
-        return orjson.dumps({"process": self._process, **event}, default=repr).decode()
+        line = {"process": self._process, **event}
+        try:
+            return orjson.dumps(line, default=repr).decode()
+        except orjson.JSONEncodeError:
+            # Half a surrogate pair, or a number beyond 64 bits: logging would print it itself, in many lines.
+            return json.dumps(line, default=repr)

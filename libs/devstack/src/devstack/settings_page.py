@@ -15,13 +15,15 @@ from credits.settings import Settings as CreditsSettings
 from gateway.settings import Settings as GatewaySettings
 from ingest.settings import Settings as IngestSettings
 
-PROCESSES: dict[str, type[ProcessSettings]] = {
-    "api-gateway": GatewaySettings,
+# What each process reads of its environment, by the name it has in compose and Kubernetes.
+SETTINGS: dict[str, type[ProcessSettings]] = {
+    "gateway": GatewaySettings,
     "credits": CreditsSettings,
     "ingest-worker": IngestSettings,
     "audit-logger": AuditSettings,
-    "prepare (`python -m common.prepare`)": prepare.Settings,
+    "prepare": prepare.Settings,
 }
+_TITLES = {"gateway": "api-gateway", "prepare": "prepare (`python -m common.prepare`)"}
 _HEAD = """# Settings
 
 Written from the settings classes by `make docs`; a test compares. Every name is an environment variable; all but
@@ -32,10 +34,10 @@ default.
 
 
 def page() -> str:
-    everywhere = set.intersection(*(set(one.model_fields) for one in PROCESSES.values()))
+    everywhere = set.intersection(*(set(one.model_fields) for one in SETTINGS.values()))
     parts = [_HEAD, "\n## Every process\n\n", _table(GatewaySettings, everywhere)]
-    for name, settings in PROCESSES.items():
-        parts += [f"\n## {name}\n\n", _table(settings, set(settings.model_fields) - everywhere)]
+    for name, settings in SETTINGS.items():
+        parts += [f"\n## {_TITLES.get(name, name)}\n\n", _table(settings, set(settings.model_fields) - everywhere)]
     return "".join(parts)
 
 

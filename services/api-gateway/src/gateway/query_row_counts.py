@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gateway.query_parquet_pages import PageCount
+
 _QUOTE, _LINE_FEED = 34, 10
 _FOOTER_BYTES_MAX = 4 << 20
 _CONTINUES = b"\xff\xff\xff\xff"
@@ -28,7 +30,7 @@ class RowCount(Protocol):
 class LineCount:
     """JSON lines: inside JSON text a line feed is escaped."""
 
-    def __init__(self) -> None:
+    def __init__(self, _columns: int | None) -> None:
         self.rows = 0
 
     def add(self, piece: bytes) -> None:
@@ -40,7 +42,7 @@ class LineCount:
 class CsvCount:
     """A line feed between quotes belongs to a cell."""
 
-    def __init__(self) -> None:
+    def __init__(self, _columns: int | None) -> None:
         self.rows = 0
         self._quotes = 0
 
@@ -56,14 +58,21 @@ class CsvCount:
 
 
 class ParquetCount:
-    """Known at the end only, from the footer: without it nobody can read the file, so part of it is no row."""
+    """Exact from the footer, which is the last to come; until then by the pages, and not at all with lists among the
+    columns, whose values are no rows.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int | None) -> None:
         self.rows = 0
+        self._columns = columns
+        self._pages = PageCount()
         self._tail = b""
 
     def add(self, piece: bytes) -> None:
         self._tail = (self._tail + piece)[-_FOOTER_BYTES_MAX:]
+        if self._columns:
+            self._pages.add(piece)
+            self.rows = self._pages.values // self._columns
 
     def end(self) -> None:
         self.rows = pq.ParquetFile(pa.BufferReader(b"PAR1" + self._tail)).metadata.num_rows
@@ -72,7 +81,7 @@ class ParquetCount:
 class ArrowCount:
     """The length of every record batch, from its message: `ffffffff`, length, metadata, body."""
 
-    def __init__(self) -> None:
+    def __init__(self, _columns: int | None) -> None:
         self.rows = 0
         self._waiting = bytearray()
         self._skip = 0
@@ -137,5 +146,6 @@ _COUNTS: dict[str, type[LineCount | CsvCount | ParquetCount | ArrowCount]] = {
 }
 
 
-def row_count(form: str) -> RowCount:
-    return _COUNTS[form]()
+def row_count(form: str, columns: int | None) -> RowCount:
+    """`columns`: how many there are; None where a row may have several values in one."""
+    return _COUNTS[form](columns)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
+from common.datasets import Datasets
 from common.errors import Unavailable
 from common.logs import get_logger
 from gateway.audit_trail import Trail
@@ -31,6 +32,7 @@ from gateway.query_packing import packer
 from gateway.query_row_counts import row_count
 from gateway.warehouse import translated
 from gateway.warehouse_streams import Result
+from gateway.wiring import gateway_of
 
 _log = get_logger(__name__)
 # Before the hold ends, so that its charge still arrives in time.
@@ -91,7 +93,7 @@ class QueryStream(Response):
         super().__init__(status_code=200)
         self._run, self._trail, self._result = run, trail, result
         self._pieces, self._first = pieces, first
-        self._count = row_count(run.plan.form.name)
+        self._count = row_count(run.plan.form.name, _columns(run, gateway_of(request).datasets))
         coding = coding_of(request.headers.get("accept-encoding", "")) if run.plan.form.compressible else None
         self._packer = packer(coding)
         self.raw_headers = [(b"content-type", run.plan.form.media_type.encode()), (b"vary", b"accept, accept-encoding")]
@@ -186,6 +188,12 @@ class QueryStream(Response):
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _columns(run: Run, datasets: Datasets) -> int | None:
+    declared = datasets[run.plan.dataset].columns
+    listed = any(declared[name].parsed.kind == "list" for name in run.plan.columns if name in declared)
+    return None if listed else len(run.plan.columns)
 
 
 def _names(columns: tuple[str, ...]) -> bytes:
