@@ -50,7 +50,7 @@ soak: setup  ## mixed load with random faults, then the count: SOAK_MINUTES=30 S
 fuzz: setup  ## bytes that nobody thought of, for readers, planner and parsers: FUZZ_SECONDS=120 FUZZ_SEED=1
 	PYTHONPATH=tests $(BIN)/python -m fuzz
 
-check: setup scan  ## lint, types, secrets
+check: setup  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy services/*/src libs/*/src tests
