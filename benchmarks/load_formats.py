@@ -4,6 +4,7 @@ The baseline is ClickHouse loading the CSV alone, with the same normalisation in
 """
 
 import asyncio
+import os
 import time
 from io import BytesIO
 
@@ -14,14 +15,14 @@ from benchmarks.report import Figure
 from common.ids import new_id
 from devstack.stack import Stack
 
-_ROWS = 1_000_000
+ROWS = int(os.environ.get("BENCH_LOADED", "1000000"))
 _ROUNDS = 2  # alternating; the best of each counts
 _PANDAS_ROWS = 50_000
 _TO_REACH = {"people.csv": 0.6, "people.jsonl": 0.5, "people.parquet": 0.6, "people.xml": 0.15, "people.csv.gz": 0.5}
 _PANDAS_TIMES = 3
 
 
-async def run(stack: Stack, rows: int = _ROWS) -> list[Figure]:
+async def run(stack: Stack, rows: int = ROWS) -> list[Figure]:
     alone = ByClickHouse(stack)
     seconds = dict.fromkeys(FORMATS, float("inf"))
     baseline = float("inf")

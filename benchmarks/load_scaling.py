@@ -1,20 +1,21 @@
 """I3: the CSV with one and two workers, and ten times as large. The baseline is one worker and the file once."""
 
 import asyncio
+import os
 
 from benchmarks.load_files import WORKER, as_csv, load
 from benchmarks.report import Figure
 from common.ids import new_id
 from devstack.stack import Stack
 
-_ROWS = 500_000
+ROWS = int(os.environ.get("BENCH_LOADED", "1000000")) // 2
 _TIMES = 10
 _RSS_MIB_MAX = 512
 _SPEEDUP, _LINEAR = 1.5, 0.8
 _CHUNKS = {"CHUNK_BYTES": str(4 << 20)}  # so that there is something to share
 
 
-async def run(stack: Stack, rows: int = _ROWS) -> list[Figure]:
+async def run(stack: Stack, rows: int = ROWS) -> list[Figure]:
     await stack.restart(WORKER, _CHUNKS)
     await _loaded(stack, rows // 10, (WORKER,))
     one, _ = await _loaded(stack, rows, (WORKER,))

@@ -1,7 +1,8 @@
 """One person is erased everywhere, and what is kept long enough is removed, on real servers."""
 
+import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import obstore
 import pytest
 import pytest_asyncio
+from aiokafka import ConsumerRecord
 from obstore.store import LocalStore
 
 from common.datasets import Dataset, Datasets
+from common.errors import Transient
 from common.events import EraseRequested, UndoRequested, UploadReceived
 from devstack.stack import Stack
 from ingest import erase as erase_module
+from ingest.record_erasures import erasures_since
+from ingest.records import RecordLoader
 from ingest.retention import Retention
 from support.ingest_parts import dataset
 from support.loads import declared, open_stores
@@ -111,6 +116,37 @@ async def test_another_person_with_a_longer_address_stays(world: World) -> None:
     assert (done["result"]["rows"], done["result"]["rejects"]) == (0, 0)
     assert await seen(world, target) == [("ada@x.org.au", None, 3)]
     assert (await world.replay(target, upload_id))["result"]["reasons"] == {"integer_syntax": 1}
+
+
+def message(target: Dataset, email: str, offset: int, sent: datetime) -> ConsumerRecord:
+    value, headers = json.dumps({"email": email}).encode(), (("dataset", target.name.encode()),)
+    sent_ms = int(sent.timestamp() * 1000)
+    return replace(record(value), topic=f"{target.name}.records", offset=offset, timestamp=sent_ms, headers=headers)
+
+
+async def test_records_that_were_sent_before_an_erasure_do_not_come_back(world: World) -> None:
+    target = people("erased_records")
+    buried: list[str] = []
+
+    async def bury(_: ConsumerRecord, reason: str) -> None:
+        buried.append(reason)
+
+    stores = world.stores
+    loader = RecordLoader(stores.manifest, stores.clickhouse, await declared(stores, target), bury, stores.settings)
+    sent = datetime.now(UTC)
+    messages = [message(target, email, offset, sent) for offset, email in enumerate(["ada@x.org", "bob@x.org"])]
+    await loader.take(messages)
+    async with erasures_since(stores.manifest, 0):
+        with pytest.raises(Transient, match="records that were read before"):
+            await erase(world, target, "email", "ada@x.org")
+    await (await world.jobs(target)).work_off()
+    assert await seen(world, target) == [("bob@x.org", None, None)]
+    # Read again within the topic's retention.
+    await loader.take(messages)
+    assert await seen(world, target) == [("bob@x.org", None, None)]
+    await loader.take([message(target, "ada@x.org", 2, datetime.now(UTC) + timedelta(seconds=1))])
+    assert await seen(world, target) == [("ada@x.org", None, None), ("bob@x.org", None, None)]
+    assert buried == []
 
 
 class Died(BaseException):

@@ -134,3 +134,15 @@ def test_damaged_documents_and_archives_are_rows_and_rejects_or_refused(
     except Permanent:
         return
     assert records == outcomes
+
+
+@few
+@given(damage)
+def test_damaged_parquet_is_rows_and_rejects_or_refused(faults: list[tuple[float, str, bytes]]) -> None:
+    """Inside of the first and last four bytes, or it would be taken for another format."""
+    data = FORMATS["rows.parquet"](TABLE)
+    try:
+        records, outcomes = counts(data[:4] + damaged(data[4:-4], faults) + data[-4:], "rows.parquet")
+    except Permanent:
+        return
+    assert records == outcomes

@@ -1,7 +1,13 @@
+import io
+
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.formats.json_flat import flat_columns
+from ingest.formats.json_lines import JsonLinesReader
+from ingest.formats.records import Dialect, pieces
+from ingest.rows import rows_of
 from support.ingest_parts import column, dataset, loaded, reasons
 
 THINGS = dataset()
@@ -106,3 +112,39 @@ def _dumped(document: object) -> bytes:
     import json  # noqa: PLC0415 - orjson refuses the integers this is about
 
     return json.dumps(document, ensure_ascii=True).encode()
+
+
+# Lines near the edge of what pyarrow reads as orjson does.
+texts = st.sampled_from(
+    ['"a"', '""', '"\\u00e9"', '"\\ud83d\\ude00"', '"\\udc00"', '"\\u0000"', '"b\\nc"', "null", "7", "-0", "1.0", "1e2",
+     "99999999999999999999", "1.5", "true", "[1]", "{}", '"2026-01-01T00:00:00Z"', "01", "NaN", "\0", '"', ""]
+)  # fmt: skip
+flat = st.lists(st.tuples(st.sampled_from(["email", "source", "age", "mail", "record_ts", "other"]), texts), max_size=3)
+lines_near = st.one_of(
+    flat.map(lambda fields: "{" + ",".join(f'"{key}":{value}' for key, value in fields) + "}"),
+    st.sampled_from(["{}", "{", "}", " {}", "{} ", "{},{}", "{}{}", '{"source":[{}', "{}]}", "[]", "1", '{"source":"',
+                     '"}']),
+)  # fmt: skip
+plain = st.sampled_from(['{"source":"a","age":1}', '{"source":"b"}', '{"email":"c@x.org","age":null}'])
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(plain, plain, plain, lines_near), min_size=1, max_size=8))
+def test_flat_objects_are_read_as_one_by_one(lines: list[str]) -> None:
+    text = "\n".join(lines).encode()
+    (piece,) = pieces(io.BytesIO(text), Dialect(carriage_returns=False), at_most=100) if text else ([],)
+    reader = JsonLinesReader(THINGS)
+    if piece:
+        fast, slow = (rows_of(read(piece), THINGS) for read in (reader, reader.one_by_one))
+        assert fast.faults == slow.faults
+        assert fast.row_numbers.tolist() == slow.row_numbers.tolist()
+        assert {name: column(fast, name) for name in THINGS.columns} == {
+            name: column(slow, name) for name in THINGS.columns
+        }
+        assert (fast.extra.to_pylist(), fast.dropped) == (slow.extra.to_pylist(), slow.dropped)
+
+
+def test_people_are_read_the_fast_way() -> None:
+    lines = [orjson.dumps({"email": f"u{number}@x.org", "age": number, "source": None}) for number in range(100)]
+    (piece,) = pieces(io.BytesIO(b"\n".join(lines)), Dialect(carriage_returns=False), at_most=100)
+    assert flat_columns(piece, THINGS) is not None

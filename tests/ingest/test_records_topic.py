@@ -1,6 +1,7 @@
 """Messages of the records topic as rows or reasons, and the budget of dead letters; no servers."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from aiokafka import ConsumerRecord
 
 from common.topics import INGEST_RECORDS
 from ingest.dead_letter_budget import DeadLetterBudget
+from ingest.erased import Erasures, hash_of
 from ingest.formats.records import RECORD_BYTES_MAX
-from ingest.record_batch import RecordBatch, read_batch
+from ingest.record_batch import NO_ERASURES, RecordBatch, read_batch
 from support.ingest_parts import DATASETS
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -36,8 +38,13 @@ def message(
     )
 
 
-def read(*messages: ConsumerRecord, rows_max: int = 50_000, bytes_max: int = 16 << 20) -> RecordBatch:
-    return read_batch(messages, DATASETS, rows_max=rows_max, bytes_max=bytes_max)
+def read(
+    *messages: ConsumerRecord,
+    rows_max: int = 50_000,
+    bytes_max: int = 16 << 20,
+    erasures: Mapping[str, Erasures] = NO_ERASURES,
+) -> RecordBatch:
+    return read_batch(messages, DATASETS, rows_max=rows_max, bytes_max=bytes_max, erasures=erasures)
 
 
 def person(number: int) -> dict[str, Any]:
@@ -112,6 +119,23 @@ def test_halves_of_a_block_are_its_rows() -> None:
 def test_equal_messages_make_equal_blocks_and_other_offsets_other_versions() -> None:
     once, again, later = (read(message(person(1), offset=offset)).blocks[0].encoded() for offset in (5, 5, 6))
     assert once.digest == again.digest != later.digest
+
+
+def test_who_was_erased_after_a_message_was_sent_is_neither_a_row_nor_a_dead_letter() -> None:
+    erasures = {"people": {"email": {hash_of("people", "email", "p1@example.com"): NOW_MS}}}
+    batch = read(
+        message({"email": " P1@example.com "}, timestamp=NOW_MS - 1),
+        message(person(2)),
+        message(person(1), timestamp=NOW_MS),
+        message(person(1), timestamp=NOW_MS + 1),
+        message({"email": ["p1@example.com"]}, timestamp=NOW_MS - 1),
+        message({"email": ["p1@example.com"]}, timestamp=NOW_MS + 1),
+        erasures=erasures,
+    )
+    (block,) = batch.blocks
+    assert (list(block.places), list(batch.poison), batch.erased) == ([1, 3], [5], {0, 2, 4})
+    assert block.rows.columns["email"].to_pylist() == ["p2@example.com", "p1@example.com"]
+    assert [one.timestamp for one in block.messages] == [NOW_MS, NOW_MS + 1]
 
 
 def budget(count_max: int = 3, share_max: float = 0.5) -> DeadLetterBudget:

@@ -16,6 +16,7 @@ from ingest.dataset_versions import raise_version
 from ingest.erased import hash_of
 from ingest.jobs import Job
 from ingest.manifest import Manifest
+from ingest.record_erasures import wait_for_records
 from ingest.undo_begin import Refused
 from ingest.warehouse import outages_are_transient
 
@@ -49,6 +50,8 @@ class Erase:
         async with self._manifest.connection() as connection:
             if await connection.fetchval(_RUNNING, job.dataset, job.job_id, self._stalled_s):
                 raise Transient("chunks that began before the erasure are still being loaded")
+            if await connection.fetchval(_IS_NEW, job.job_id, self._stalled_s):
+                await wait_for_records(connection)
         rows = await self._erase_rows(job, dataset, column, value)
         rejects = await self._blank_rejects(dataset, column, value)
         async with self._manifest.connection() as connection:
@@ -132,6 +135,8 @@ _RUNNING = """
                     WHERE u.dataset = $1 AND c.running AND c.progress_at > now() - make_interval(secs => $3)
                       AND c.begun_at <= (SELECT created_at FROM ingest.jobs WHERE job_id = $2))
 """
+# A loader that is frozen holds its lock for as long: it is not waited for longer than a chunk would be.
+_IS_NEW = "SELECT created_at > now() - make_interval(secs => $2) FROM ingest.jobs WHERE job_id = $1"
 _KEEP_KEYS = """
     UPDATE ingest.jobs
        SET body = jsonb_set(body, '{keys}', (SELECT coalesce(jsonb_agg(DISTINCT key), '[]') FROM (

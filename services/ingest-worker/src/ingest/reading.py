@@ -18,6 +18,8 @@ from ingest.manifest import PlannedChunk
 from ingest.source import Range, Stored, text_source
 
 BLOCK_ROWS = 100_000
+# Until the first block is there, nothing is inserted: it is soon there.
+FIRST_BLOCK_ROWS = 25_000
 
 
 @dataclass
@@ -86,7 +88,7 @@ def records_of(layout: Layout, source: Source, place: Place, limits: Limits) -> 
         text.read(layout.offset)
     if layout.format in {"json_array", "json_objects"}:
         return elements(text, place, array=layout.format == "json_array", at_most=BLOCK_ROWS)
-    return pieces(text, layout.dialect, place, at_most=BLOCK_ROWS)
+    return pieces(text, layout.dialect, place, at_most=BLOCK_ROWS, first=FIRST_BLOCK_ROWS)
 
 
 def _groups_from(rows: tuple[int, ...], before: int, count: int) -> range:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 from aiokafka import ConsumerRecord
 
 from ingest.manifest import Manifest, raise_version
@@ -30,26 +31,31 @@ class RecordCounts:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
 
-    async def add(self, messages: Sequence[ConsumerRecord], loaded: Mapping[str, Collection[int]]) -> None:
+    async def add(
+        self,
+        messages: Sequence[ConsumerRecord],
+        loaded: Mapping[str, Collection[int]],
+        erased: Collection[int] = (),
+    ) -> None:
         """In one transaction: how far, how many, and new versions of the datasets.
 
-        `loaded`: of each dataset the places of its messages that became rows; all others are dead. What is delivered
-        again raises versions again and counts nothing.
+        `loaded`: of each dataset the places of its messages that became rows; `erased`: those that are left out; all
+        others are dead. What is delivered again raises versions again and counts nothing.
         """
-        topic, ends = messages[0].topic, _next_offsets(messages)
+        topic = messages[0].topic
+        partitions = np.fromiter((one.partition for one in messages), np.int64, len(messages))
+        offsets = np.fromiter((one.offset for one in messages), np.int64, len(messages))
+        row, left_out = np.zeros(len(messages), np.bool_), np.zeros(len(messages), np.bool_)
+        row[[place for places in loaded.values() for place in places]] = True
+        left_out[list(erased)] = True
+        new = np.zeros(len(messages), np.bool_)
         async with self._manifest.transaction() as connection:
-            done = {part: await connection.fetchval(_DONE_TO, topic, part) for part in sorted(ends)}
-            new = [place for place, one in enumerate(messages) if one.offset >= done[one.partition]]
-            rows = {place for places in loaded.values() for place in places}
-            for part, end in sorted(ends.items()):
-                mine = [place for place in new if messages[place].partition == part]
-                accepted = sum(place in rows for place in mine)
-                await connection.execute(_ADVANCE, topic, part, end, accepted, len(mine) - accepted)
+            for part in np.unique(partitions).tolist():
+                mine = partitions == part
+                mine_new = mine & (offsets >= await connection.fetchval(_DONE_TO, topic, part))
+                new |= mine_new
+                accepted, dead = int((mine_new & row).sum()), int((mine_new & ~row & ~left_out).sum())
+                await connection.execute(_ADVANCE, topic, part, int(offsets[mine].max()) + 1, accepted, dead)
             for dataset, places in sorted(loaded.items()):
-                await connection.execute(_COUNT_DAY, dataset, len(set(places).intersection(new)))
+                await connection.execute(_COUNT_DAY, dataset, int(new[list(places)].sum()))
                 await raise_version(connection, dataset)
-
-
-def _next_offsets(messages: Sequence[ConsumerRecord]) -> dict[int, int]:
-    """Within a partition messages come in order, so the last one says where to go on."""
-    return {one.partition: one.offset + 1 for one in messages}

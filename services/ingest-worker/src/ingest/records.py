@@ -6,7 +6,7 @@ server that was killed remembers of the try before (decision 19).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -26,8 +26,11 @@ from common.metrics import counter
 from common.topics import INGEST_RECORDS
 from ingest import dataset_table
 from ingest.dead_letter_budget import DeadLetterBudget
+from ingest.erased import Erasures
+from ingest.manifest import Manifest
 from ingest.record_batch import RecordBatch, RecordBlock, read_batch
 from ingest.record_counts import RecordCounts
+from ingest.record_erasures import erasures_since
 from ingest.settings import Settings
 
 Bury = Callable[[ConsumerRecord, str], Awaitable[None]]
@@ -37,9 +40,10 @@ _rows = counter("bigdata_record_rows_total", "Messages of the records topic, by 
 
 class RecordLoader:
     def __init__(
-        self, counts: RecordCounts, clickhouse: AsyncClient, datasets: Datasets, bury: Bury, settings: Settings
+        self, manifest: Manifest, clickhouse: AsyncClient, datasets: Datasets, bury: Bury, settings: Settings
     ) -> None:
-        self._counts, self._clickhouse, self._datasets = counts, clickhouse, datasets
+        self._manifest, self._clickhouse, self._datasets = manifest, clickhouse, datasets
+        self._counts = RecordCounts(manifest)
         self._bury, self._settings = bury, settings
         self._budget = DeadLetterBudget(
             INGEST_RECORDS.name,
@@ -48,14 +52,18 @@ class RecordLoader:
         )
 
     async def take(self, messages: Sequence[ConsumerRecord]) -> None:
-        """When it returns, every message is a row or a dead letter. Raises Transient: all again later."""
+        """When it returns, every message is a row or a dead letter, or of somebody who was erased since it was sent.
+
+        Raises Transient: all again later.
+        """
         self._refuse_if_spent()
         faultpoint("records.fetched")
-        batch = await asyncio.to_thread(self._read, messages)
-        taken = self._budget.affords(len(messages), list(batch.poison))
-        if taken < len(messages):
-            batch = self._read(messages[:taken])
-        await self._load(messages[:taken], batch)
+        async with erasures_since(self._manifest, min(message.timestamp for message in messages)) as erasures:
+            batch = await asyncio.to_thread(self._read, messages, erasures)
+            taken = self._budget.affords(len(messages), list(batch.poison))
+            if taken < len(messages):
+                batch = self._read(messages[:taken], erasures)
+            await self._load(messages[:taken], batch)
         if taken < len(messages):
             self._budget.stop()
             raise Partly(taken, self._spent())
@@ -71,14 +79,15 @@ class RecordLoader:
             poison |= await self._insert(block)
         faultpoint("records.inserted")
         if messages:
-            await self._counts.add(messages, _loaded(batch.blocks, poison))
+            await self._counts.add(messages, _loaded(batch.blocks, poison), batch.erased)
         faultpoint("records.counted")
         # After the rows: a batch that is tried again because of ClickHouse repeats no dead letter.
         await asyncio.gather(*(self._bury(messages[place], reason) for place, reason in poison.items()))
         faultpoint("records.buried")
         self._budget.book(len(messages), len(poison))
-        _rows.labels("accepted").inc(len(messages) - len(poison))
+        _rows.labels("accepted").inc(len(messages) - len(poison) - len(batch.erased))
         _rows.labels("dead").inc(len(poison))
+        _rows.labels("erased").inc(len(batch.erased))
 
     async def _insert(self, block: RecordBlock) -> dict[int, str]:
         """One row that ClickHouse refuses must not take its block along: halves are tried until it stands alone."""
@@ -94,10 +103,14 @@ class RecordLoader:
             return first | await self._insert(block.half(slice(middle, None)))
         return {}
 
-    def _read(self, messages: Sequence[ConsumerRecord]) -> RecordBatch:
+    def _read(self, messages: Sequence[ConsumerRecord], erasures: Mapping[str, Erasures]) -> RecordBatch:
         limits = self._settings
         return read_batch(
-            messages, self._datasets, rows_max=limits.records_rows_max, bytes_max=limits.records_bytes_max
+            messages,
+            self._datasets,
+            rows_max=limits.records_rows_max,
+            bytes_max=limits.records_bytes_max,
+            erasures=erasures,
         )
 
     def _refuse_if_spent(self) -> None:

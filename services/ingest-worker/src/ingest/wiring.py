@@ -29,7 +29,6 @@ from ingest.intake import or_bury, subscribe
 from ingest.jobs import Jobs, Kind
 from ingest.manifest import Manifest
 from ingest.planner import Planner
-from ingest.record_counts import RecordCounts
 from ingest.records import RecordLoader, gatherer
 from ingest.records import subscribe as subscribe_records
 from ingest.replay import Replay
@@ -92,7 +91,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         turns = Turns(manifest, producer, settings)
         planner = Planner(manifest, bucket, turns, datasets, settings)
         loader = ChunkLoader(manifest, bucket, clickhouse, datasets, settings, turns=turns, moved=loading.moved)
-        records = RecordLoader(RecordCounts(manifest), clickhouse, datasets, dead, settings)
+        records = RecordLoader(manifest, clickhouse, datasets, dead, settings)
         plans = Intake(or_bury(planner.take, dead, planning), planning, settings)
         loads = Intake(or_bury(loader.take, dead, loading), loading, settings)
         inbox = Inbox(bucket, producer, datasets, clock, settings)

@@ -85,12 +85,16 @@ class Records:
         )
 
 
-def pieces(source: Source, dialect: Dialect, place: Place = Place(), *, at_most: int) -> Iterator[Records]:
-    """The records of a source in pieces of `at_most` records or one window of bytes, whichever is less.
+def pieces(
+    source: Source, dialect: Dialect, place: Place = Place(), *, at_most: int, first: int | None = None
+) -> Iterator[Records]:
+    """The records of a source in pieces of `at_most` records (the first of `first`) or one window of bytes, whichever
+    is less.
 
     `place` is that of the source's first byte, which begins a record.
     """
     buffer, ended = b"", False
+    limit = first or at_most
     while True:
         if not ended and len(buffer) < WINDOW_BYTES:
             more = source.read(WINDOW_BYTES - len(buffer))
@@ -98,7 +102,7 @@ def pieces(source: Source, dialect: Dialect, place: Place = Place(), *, at_most:
             buffer += more
         if not buffer:
             return
-        found = scan(buffer, dialect, final=ended).first(at_most)
+        found, limit = scan(buffer, dialect, final=ended).first(limit), at_most
         if found.consumed:
             rest = buffer[found.consumed :]
         else:

@@ -12,7 +12,8 @@ _GROUPS_MAX, _COLUMNS_MAX = 100_000, 4096
 _BUFFER_BYTES = 1 << 20
 # Read at once, and sent at once: small enough that a cell of any size that is allowed fits, large enough to be fast.
 _READ_ROWS, _READ_BYTES = 8192, 8 << 20
-_BLOCK_ROWS, _BLOCK_BYTES = 65_536, 16 << 20
+_BLOCK_ROWS, _BLOCK_BYTES = 98_304, 16 << 20
+_FIRST_BLOCK_ROWS = 24_576  # until it is there, nothing is inserted
 _FAULTS = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, UnicodeDecodeError, RuntimeError)
 
 
@@ -32,8 +33,8 @@ def look(given: Given, output: Output, values: Mapping[str, Any]) -> None:
 def run(given: Given, output: Output, values: Mapping[str, Any]) -> None:
     """`first` and `last`: row groups. `columns`: those that are wanted."""
     with _opened(given) as file:
-        for number in range(values["first"], values["last"] + 1):
-            _send_all(_batches(file, number, values["columns"]), output)
+        groups = range(values["first"], values["last"] + 1)
+        _send_all((batch for number in groups for batch in _batches(file, number, values["columns"])), output)
 
 
 class _Opened:
@@ -79,13 +80,14 @@ def _batches(file: Any, number: int, columns: list[str]) -> Iterator[Any]:
 
 
 def _send_all(batches: Iterator[Any], output: Output) -> None:
-    """Blocks are cut by the content alone: whoever reads the group again makes the same ones."""
+    """Blocks are cut by the content alone: whoever reads the groups again makes the same ones."""
     waiting: list[Any] = []
+    limit = _FIRST_BLOCK_ROWS
     for batch in batches:
         waiting.append(_without_dictionaries(batch))
-        if sum(one.num_rows for one in waiting) >= _BLOCK_ROWS or sum(one.nbytes for one in waiting) >= _BLOCK_BYTES:
+        if sum(one.num_rows for one in waiting) >= limit or sum(one.nbytes for one in waiting) >= _BLOCK_BYTES:
             _send(waiting, output)
-            waiting = []
+            waiting, limit = [], _BLOCK_ROWS
     if waiting:
         _send(waiting, output)
 

@@ -133,7 +133,8 @@ def _fields(element: Any, names: dict[str, str]) -> Fields:
     for child in element:
         tag = child.tag
         name = names.get(tag) or _local(tag, names)
-        value = _value(child, names) if len(child) or child.attrib else child.text
+        # items() makes no view of the attributes, which attrib would for every field.
+        value = _value(child, names) if len(child) or child.items() else child.text
         if name in fields:
             fields[name] = [*_listed(fields[name]), value]
         else:
