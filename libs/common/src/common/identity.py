@@ -3,7 +3,7 @@
 Both sides use this one expression, so a lookup by identity finds its row through the primary key.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from common.datasets import Dataset
 
@@ -15,18 +15,21 @@ def identity_key_sql(dataset: Dataset, columns: Sequence[str], values: Mapping[s
     return f"sipHash128('{dataset.name}', '{name}', {parts})"
 
 
-def dedupe_key_sql(dataset: Dataset, row_digest: str) -> str:
-    """The DEFAULT expression of dedupe_key: the first identity whose columns are all present.
+def dedupe_key_sql(dataset: Dataset, row_digest: str, *, of: Callable[[str], str] = str) -> str:
+    """The expression of dedupe_key: the first identity whose columns are all present. `of` is the SQL of a column.
 
     `row_digest` is the SQL of a hash of the whole normalised row: rows without any identity do not swallow one another.
     """
     branches: list[str] = []
     for columns in dataset.identity:
-        present = " AND ".join(
-            f"isNotNull({column}) AND notEmpty(toString(assumeNotNull({column})))" for column in columns
-        )
-        values = {column: f"toString(assumeNotNull({column}))" for column in columns}
-        branches += [present, identity_key_sql(dataset, columns, values)]
+        branches += own_key_sql(dataset, columns, of)
     if not branches:
         return row_digest
     return f"multiIf({', '.join([*branches, row_digest])})"
+
+
+def own_key_sql(dataset: Dataset, columns: Sequence[str], of: Callable[[str], str] = str) -> tuple[str, str]:
+    """Whether a row has this identity, and its key if it has."""
+    texts = {column: f"toString(assumeNotNull({of(column)}))" for column in columns}
+    present = " AND ".join(f"isNotNull({of(column)}) AND notEmpty({texts[column]})" for column in columns)
+    return present, identity_key_sql(dataset, columns, texts)

@@ -3,13 +3,13 @@ from it (docs/decisions/0007-dataset-table.md). Created and extended while loads
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from common.column_types import ColumnType
 from common.datasets import Dataset
-from common.identity import dedupe_key_sql
+from common.identity import dedupe_key_sql, own_key_sql
 from ingest.warehouse import outages_are_transient
 
 # The most inserts into one table between a try and its retry that deduplication must still see.
@@ -136,19 +136,41 @@ def _index_sql(name: str, condition: str = "") -> str:
 
 
 def _key_sql(dataset: Dataset) -> str:
-    return f"{SYSTEM_TYPES['dedupe_key']} DEFAULT {dedupe_key_sql(dataset, _digest_sql(dataset))}"
+    return f"{SYSTEM_TYPES['dedupe_key']} DEFAULT {_default_key_sql(dataset)}"
 
 
-def _digest_sql(dataset: Dataset) -> str:
+def _default_key_sql(dataset: Dataset) -> str:
+    """Only for rows without the first identity: all the other branches, of which the digest is most of the work.
+
+    Of a DEFAULT expression ClickHouse computes every branch for every row, but a lambda over an empty array for none.
+    """
+    if not dataset.identity:
+        return _digest_sql(dataset, _quoted)
+    names = [*dataset.columns, "extra"]
+
+    def of_row(name: str) -> str:
+        return f"row.{names.index(name) + 1}"
+
+    present, first_key = own_key_sql(dataset, dataset.identity[0])
+    any_key = dedupe_key_sql(dataset, _digest_sql(dataset, of_row), of=of_row)
+    row = f"tuple({', '.join(map(_quoted, names))})"
+    return f"if({present}, {first_key}, arrayElement(arrayMap(row -> {any_key}, if({present}, [], [{row}])), 1))"
+
+
+def _quoted(name: str) -> str:
+    return f"`{name}`"
+
+
+def _digest_sql(dataset: Dataset, of: Callable[[str], str]) -> str:
     """Of the values that are there, with names and lengths: a column that is added later changes no old digest."""
-    parts = [_digested(name, dataset.columns[name].parsed) for name in sorted(dataset.columns)]
-    return f"sipHash128('{dataset.name}', 'row', concat({', '.join([*parts, 'extra'])}))"
+    parts = [_digested(name, of(name), dataset.columns[name].parsed) for name in sorted(dataset.columns)]
+    return f"sipHash128('{dataset.name}', 'row', concat({', '.join([*parts, of('extra')])}))"
 
 
-def _digested(name: str, column: ColumnType) -> str:
-    absent, text = f"isNull(`{name}`)", f"toString(assumeNotNull(`{name}`))"
+def _digested(name: str, value: str, column: ColumnType) -> str:
+    absent, text = f"isNull({value})", f"toString(assumeNotNull({value}))"
     if column.of is not None:
-        absent, text = f"empty(`{name}`)", f"toString(`{name}`)"
+        absent, text = f"empty({value})", f"toString({value})"
     return f"if({absent}, '', concat('{name}=', toString(length({text})), ':', {text}))"
 
 
