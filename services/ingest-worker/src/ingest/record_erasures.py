@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 import asyncpg
 
 from common.errors import Transient
+from common.normalise.moment import LATEST
 from common.postgres import Connection
 from ingest.erased import Erasures
 from ingest.manifest import Manifest
 
 _LOCK = "hashtextextended('records', 0)"
+# Senders write what they like; beyond this, Python has no date.
+_ARRIVED_MS_MAX = int(LATEST.timestamp() * 1000)
 # Short: loaders that come later stand behind whoever waits for the others.
 _WAIT_MS = 2000
 # A session's lock, which the pool takes back with the connection: a load may last longer than a transaction should.
@@ -29,7 +32,7 @@ _ERASED = """
 @asynccontextmanager
 async def erasures_since(manifest: Manifest, arrived_ms: int) -> AsyncIterator[Mapping[str, Erasures]]:
     """By dataset, those after this moment. No erasure begins to delete while the body loads."""
-    moment = datetime.fromtimestamp(max(0, arrived_ms) / 1000, UTC)
+    moment = datetime.fromtimestamp(min(max(0, arrived_ms), _ARRIVED_MS_MAX) / 1000, UTC)
     async with manifest.connection() as connection:
         await connection.execute(_HOLD)
         found: dict[str, dict[str, dict[str, int]]] = {}
