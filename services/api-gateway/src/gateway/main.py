@@ -13,6 +13,9 @@ from gateway.settings import Settings
 _log = get_logger(__name__)
 # Of shutdown_s: requests in flight get the first part, then the spool drains, then connections close.
 _SERVING_SHARE = 0.5
+# Longer than reverse proxies and clients keep idle connections (two minutes at most): whoever asks must be the one who
+# closes. Uvicorn's own 5 s cut connections on which the next request was just on its way: a 502, or a test that fails.
+_KEEP_ALIVE_S = 150
 
 
 def main() -> None:
@@ -50,4 +53,5 @@ def _uvicorn(settings: Settings, app: object, protocol: object) -> uvicorn.Confi
         limit_concurrency=settings.connections_max,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_s * _SERVING_SHARE)),
         backlog=2048,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
