@@ -5,7 +5,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from common.ids import new_id
 from common.topics import INGEST_DEAD
@@ -13,6 +13,7 @@ from devstack.kafka import brokers
 from devstack.stack import Stack
 from support import uploads
 from support.polling import until
+from support.topic_contents import values_of
 
 pytestmark = [pytest.mark.long, pytest.mark.brokers("apache3")]
 PLACE = TopicPartition(INGEST_DEAD.name, 0)
@@ -49,27 +50,11 @@ async def test_the_leader_dies_while_records_are_acknowledged_and_none_is_lost(s
 
     async def all_of_them() -> bool:
         """A new leader shows what it has once the others have told it how far they are."""
-        found = await asyncio.wait_for(values_of(stack), 60)
-        return len([value for value in found if value in wanted]) == COUNT
+        found = await values_of(stack, INGEST_DEAD)
+        return len([record for record in found if record.value in wanted]) == COUNT
 
     await until("every acknowledged record, once", all_of_them, deadline_s=60, every_s=1)
     await stack.start(leader)
-
-
-async def values_of(stack: Stack) -> list[bytes]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers(stack.site), enable_auto_commit=False)
-    await consumer.start()
-    try:
-        consumer.assign([PLACE])
-        end = (await consumer.end_offsets([PLACE]))[PLACE]
-        await consumer.seek_to_beginning(PLACE)
-        found: list[bytes] = []
-        while await consumer.position(PLACE) < end:
-            batch = await consumer.getmany(PLACE, timeout_ms=1000)
-            found += [record.value for records in batch.values() for record in records]
-        return found
-    finally:
-        await consumer.stop()
 
 
 @pytest.mark.parametrize("name", ["kafka", "kafka-2", "kafka-3"])

@@ -66,6 +66,7 @@ async def test_whatever_a_try_left_every_row_is_in_both_tables_once(
 
 
 async def test_what_a_newer_row_has_replaced_is_not_missed(clickhouse: AsyncClient) -> None:
+    """28: with a token that the tables do not know, as when their windows have forgotten it."""
     target = dataset(name="arrival_replaced", identity=["email"])
     await ensure_tables(clickhouse, target)
     uploads = [str(new_id()), str(new_id())]

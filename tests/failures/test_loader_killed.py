@@ -11,6 +11,7 @@ from common.ids import new_id
 from common.topics import INGEST_CHUNKS, INGEST_UPLOADS
 from devstack.process import StackError
 from devstack.stack import Stack
+from support.offsets import chunks_given_up
 from support.polling import until
 from support.stack import environment, without
 from support.uploads import counts, dead_letters, ended, manifest, publish, send, status, store
@@ -55,6 +56,7 @@ async def test_killed_anywhere_it_loads_every_row_once(stack: Stack, place: str)
     async with environment(stack, WORKER, SMALL_CHUNKS | {"FAULTPOINTS": place}):
         upload_id = await send(stack, people(), "people")
         await dies(stack)
+        assert await chunks_given_up(stack) == []
     await exact(stack, upload_id)
 
 

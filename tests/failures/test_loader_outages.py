@@ -13,8 +13,9 @@ import pytest_asyncio
 from common.ids import new_id
 from devstack.stack import Stack
 from support.http_faults import DISK_FULL, TOO_MANY_PARTS, InsertFaults, open_insert_faults
+from support.offsets import committed_past_effect
 from support.polling import until
-from support.records import all_durable, all_shown, committed_past_effect, people, produce, shown
+from support.records import all_durable, all_shown, people, produce, shown
 from support.stack import environment, further_copy, without
 from support.uploads import counts, dead_letters, ended, manifest, send, status
 

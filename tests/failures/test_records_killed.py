@@ -9,13 +9,13 @@ import pytest
 from common.ids import new_id
 from devstack.process import StackError
 from devstack.stack import Stack
+from support.offsets import committed_past_effect
 from support.polling import until
 from support.records import (
     PEOPLE,
     all_durable,
     all_shown,
     buried,
-    committed_past_effect,
     people,
     produce,
     shown,

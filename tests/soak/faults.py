@@ -3,15 +3,19 @@
 import asyncio
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import asyncpg
-import httpx
 
 from devstack.stack import Stack
 from soak.schedule import Planned
+from soak.watcher import watched
+from support.recovery import Recovery, recovery
 
-_WELL_S = 90.0
+_WELL_S = 120.0
+# Longer than a broker waits for a member that says nothing.
+_EVICTED_S = 15.0
 _CUT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
      WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
@@ -20,41 +24,40 @@ _CUT = """
 
 @dataclass(frozen=True)
 class Survived:
+    """`at_s`: since the load began."""
+
     planned: Planned
-    well_again_s: float | None
+    at_s: float
+    took: Recovery
 
 
-async def make(planned: Planned, stack: Stack) -> Survived:
-    """Recovery is counted from the end of the fault: a part that was killed has to start first."""
-    ended = await _make(planned, stack)
-    return Survived(planned, await _well_again(stack, ended))
+async def make(planned: Planned, stack: Stack, at_s: float, restarted: Counter[str]) -> Survived:
+    """Recovery is counted from the end of the fault: a part that was killed has to start first.
 
-
-async def _make(planned: Planned, stack: Stack) -> float:
-    """The moment, of time.monotonic, at which nothing is held down any more."""
+    Somebody watches meanwhile, and notes in `restarted` what had to be started besides.
+    """
     kind, _, name = planned.fault.partition(" ")
+    held_down = kind in {"kill", "stop"}
     match kind:
         case "kill":
             await stack.kill(name)
             await asyncio.sleep(planned.lasts_s)
-            ended = time.monotonic()
-            await stack.start(name)
-        case "freeze":
-            await stack.kill(name, signal.SIGSTOP)
-            await asyncio.sleep(planned.lasts_s)
-            await stack.kill(name, signal.SIGCONT)
-            ended = time.monotonic()
         case "stop":
             await stack.stop(name)
             await asyncio.sleep(planned.lasts_s)
-            ended = time.monotonic()
-            await stack.start(name)
+        case "freeze" | "evict":
+            await stack.kill(name, signal.SIGSTOP)
+            await asyncio.sleep(planned.lasts_s + (_EVICTED_S if kind == "evict" else 0))
+            await stack.kill(name, signal.SIGCONT)
         case "cut":
             await _cut_postgres(stack)
-            ended = time.monotonic()
         case _:
             raise ValueError(planned.fault)
-    return ended
+    looking = asyncio.create_task(recovery(stack, time.monotonic(), deadline_s=_WELL_S))
+    if held_down:
+        await stack.start(name)
+    async with watched(stack, restarted):
+        return Survived(planned, at_s, await looking)
 
 
 async def _cut_postgres(stack: Stack) -> None:
@@ -63,16 +66,3 @@ async def _cut_postgres(stack: Stack) -> None:
         await connection.execute(_CUT)
     finally:
         connection.terminate()
-
-
-async def _well_again(stack: Stack, began: float) -> float | None:
-    """Seconds until the gateway says that everything is healthy; None past the deadline."""
-    async with httpx.AsyncClient(base_url=stack.url("gateway"), timeout=5) as client:
-        while (passed := time.monotonic() - began) < _WELL_S:
-            try:
-                if (await client.get("/v1/health")).status_code == httpx.codes.OK:
-                    return round(passed, 2)
-            except httpx.HTTPError:
-                pass
-            await asyncio.sleep(0.1)
-    return None

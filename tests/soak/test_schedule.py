@@ -1,27 +1,42 @@
 """The scheduler of `make soak`: the same seed, the same faults."""
 
 import json
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
-from soak.evidence import page
-from soak.schedule import FAULTS, schedule
+import pytest
+
+from soak.evidence import page, recoveries
+from soak.faults import Survived
+from soak.schedule import FAULTS, Planned, schedule
+from support.recovery import Recovery
 
 
 def test_a_seed_decides_every_fault() -> None:
-    assert schedule(7, 30) == schedule(7, 30)
-    assert schedule(7, 30) != schedule(8, 30)
+    assert list(islice(schedule(7), 100)) == list(islice(schedule(7), 100))
+    assert list(islice(schedule(7), 100)) != list(islice(schedule(8), 100))
 
 
-def test_every_fault_comes_and_they_do_not_overlap() -> None:
-    planned = schedule(7, 30)
-    assert {one.fault for one in planned} == set(FAULTS)
-    ends = [one.at_s + one.lasts_s for one in planned]
-    assert all(end < following.at_s for end, following in zip(ends, planned[1:], strict=False))
-    assert schedule(7, 0.2) == []
+@pytest.mark.parametrize("broker", FAULTS)
+def test_every_fault_comes_before_any_comes_again(broker: str) -> None:
+    rounds = 3
+    planned = list(islice(schedule(7, broker), rounds * len(FAULTS[broker])))
+    assert Counter(one.fault for one in planned) == dict.fromkeys(FAULTS[broker], rounds)
+
+
+def test_a_broker_that_forgets_is_never_killed() -> None:
+    assert "kill kafka" not in FAULTS["local"]
+    assert "kill kafka" in FAULTS["apache"]
 
 
 def test_the_page_is_made_of_the_runs(tmp_path: Path) -> None:
-    (tmp_path / "soak-local.json").write_text(json.dumps({"seed": 7, "rows lost": 0, "invariants broken": {}}))
+    took = [Recovery(1.0, 2.0, 0.1), Recovery(3.0, None, 0.1)]
+    survived = [Survived(Planned("kill redis", 1, 1), 0, one) for one in took]
+    run = {"broker": "local", "rows lost": 0, "invariants broken": {}, "recovery": recoveries(survived)}
+    (tmp_path / "soak-local.json").write_text(json.dumps(run | {"memory": {"gateway": [80, 1080]}}))
     shown = page(tmp_path)
     assert "| rows lost | 0 |" in shown
     assert "| invariants broken | none |" in shown
+    assert "| kill redis | 2 | 2 / 3 | 2 / 2 | 0.1 / 0.1 | 2 / 2 |" in shown
+    assert "| gateway | 80 | 1,080 |" in shown

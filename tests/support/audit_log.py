@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 from aiokafka import ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient
 
-from common.topics import AUDIT_DEAD, AUDIT_REQUESTS
+from common.topics import AUDIT_DEAD
 from devstack.stack import Stack
+from support.offsets import committed_past_effect
 from support.polling import until
 from support.topic_contents import values_of
 
@@ -25,7 +25,6 @@ _DRIFT = """
      WHERE (log.requests, log.errors, log.rows, log.credits_mc)
            IS DISTINCT FROM (kept.requests, kept.errors, kept.rows, kept.credits_used_mc)
 """
-_PLACES = "SELECT partition, next_offset FROM audit.consumer_offsets WHERE topic = $1"
 
 
 @asynccontextmanager
@@ -60,20 +59,8 @@ async def all_logged_once(stack: Stack, request_ids: Collection[str], *, deadlin
 
 async def nothing_is_committed_that_is_not_written(stack: Stack) -> None:
     """I5: no partition's committed offset is past what the log has."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.status().to_json()["kafka"])
-    await admin.start()
-    try:
-        committed = await admin.list_consumer_group_offsets(GROUP)
-    finally:
-        await admin.close()
-    async with open_log(stack) as log:
-        written = {row["partition"]: row["next_offset"] for row in await log.fetch(_PLACES, AUDIT_REQUESTS.name)}
-    ahead = {
-        place.partition: offset.offset
-        for place, offset in committed.items()
-        if place.topic == AUDIT_REQUESTS.name and offset.offset > written.get(place.partition, 0)
-    }
-    assert not ahead, f"I5: {ahead} committed, {written} written"
+    ahead = await committed_past_effect(stack, [GROUP])
+    assert not ahead, f"I5: {ahead}"
 
 
 async def dead_letters(stack: Stack) -> list[ConsumerRecord]:

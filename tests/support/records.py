@@ -1,13 +1,15 @@
 """Records as data teams produce them, and what became of them."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from common.topics import INGEST_RECORDS
 from devstack.stack import Stack
+from support.offsets import ends
 from support.polling import until
 from support.uploads import dead_letters, manifest, select
 
@@ -28,10 +30,11 @@ async def produce(
     )
     await producer.start()
     try:
+        sent = []
         for value, headers in messages:
             raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
-            await producer.send(topic, raw, headers=list(headers), partition=partition)
-        await producer.flush()
+            sent.append(await producer.send(topic, raw, headers=list(headers), partition=partition))
+        await asyncio.gather(*sent)
     finally:
         await producer.stop()
 
@@ -74,37 +77,9 @@ def headers_of(letter: ConsumerRecord) -> dict[str, str]:
     return {name: value.decode("utf-8", "replace") for name, value in letter.headers}
 
 
-async def committed_past_effect(stack: Stack, group: str = "ingest-records") -> dict[int, tuple[int, int]]:
-    """I5: partitions whose committed offset is past what is durable, and both. Empty is well."""
-    done = await progress(stack)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=stack.status().to_json()["kafka"], group_id=group, enable_auto_commit=False
-    )
-    await consumer.start()
-    try:
-        places = [TopicPartition(INGEST_RECORDS.name, number) for number in range(INGEST_RECORDS.partitions)]
-        committed = {place.partition: await consumer.committed(place) or 0 for place in places}
-    finally:
-        await consumer.stop()
-    return {part: (at, done.get(part, 0)) for part, at in committed.items() if at > done.get(part, 0)}
-
-
-async def ends(stack: Stack) -> dict[TopicPartition, int]:
-    """The end of each partition of the records topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=stack.status().to_json()["kafka"])
-    await consumer.start()
-    try:
-        places = [TopicPartition(INGEST_RECORDS.name, number) for number in range(INGEST_RECORDS.partitions)]
-        consumer.assign(places)
-        found: dict[TopicPartition, int] = await consumer.end_offsets(places)
-        return found
-    finally:
-        await consumer.stop()
-
-
 async def all_durable(stack: Stack, *, deadline_s: float = 60) -> None:
     """Lag 0: every record that is in the topic now is loaded or buried."""
-    wanted = {place.partition: end for place, end in (await ends(stack)).items() if end}
+    wanted = {place.partition: end for place, end in (await ends(stack, INGEST_RECORDS)).items() if end}
 
     async def durable() -> bool:
         done = await progress(stack)
