@@ -42,7 +42,7 @@ conformance-three: setup  ## three brokers, one of which dies
 	KAFKA=apache3 $(BIN)/python -m pytest -m long tests/conformance/test_three_brokers.py
 
 conformance-one: setup  ## one broker, killed and restarted
-	KAFKA=apache $(BIN)/python -m pytest -m long tests/conformance/test_one_broker.py
+	KAFKA=apache $(BIN)/python -m pytest -m long tests/conformance/test_one_broker*.py
 
 soak: setup  ## mixed load with random faults, then the count: SOAK_MINUTES=30 SOAK_SEED=random
 	PYTHONPATH=tests $(BIN)/python -m soak

@@ -13,6 +13,7 @@ from support.offsets import committed_past_effect
 from support.polling import until
 from support.records import (
     PEOPLE,
+    accepted,
     all_durable,
     all_shown,
     buried,
@@ -21,16 +22,11 @@ from support.records import (
     shown,
 )
 from support.stack import environment, further_copy
-from support.uploads import manifest, select
+from support.uploads import select
 
 pytestmark = pytest.mark.usefixtures("answered")
 
 WORKER = "ingest-worker"
-COUNTED = "SELECT coalesce(sum(accepted), 0)::bigint AS n FROM ingest.record_progress"
-
-
-async def accepted(stack: Stack) -> int:
-    return int((await manifest(stack, COUNTED))[0]["n"])
 
 
 async def exact(stack: Stack, run: object, count: int) -> None:

@@ -26,9 +26,16 @@ class InsertFaults:
     answers_lost: int = 0  # applied, and the connection is cut instead of an answer
     arrived: int = 0
     _open: asyncio.Event = field(default_factory=asyncio.Event)
+    _late: bool = False
 
     def hang(self) -> None:
         """INSERTs wait here, and those that hang when it is healed are passed on nowhere."""
+        self._late = False
+        self._open.clear()
+
+    def delay(self) -> None:
+        """INSERTs wait here, and are passed on when it is healed."""
+        self._late = True
         self._open.clear()
 
     def heal(self) -> None:
@@ -53,8 +60,9 @@ async def open_insert_faults(settings: Mapping[str, str]) -> AsyncIterator[Inser
                 faults.arrived += 1
                 if not faults._open.is_set():
                     await faults._open.wait()
-                    _cut(request)
-                    return web.Response(status=503)
+                    if not faults._late:
+                        _cut(request)
+                        return web.Response(status=503)
                 if faults.refusals:
                     return _refusal(*faults.refusals.pop(0))
             headers = CIMultiDict((name, value) for name, value in request.headers.items() if _passes(name))

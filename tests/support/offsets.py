@@ -37,7 +37,7 @@ Offsets = Mapping[TopicPartition, int]
 
 async def committed_past_effect(stack: Stack, groups: Iterable[str] = _DURABLE) -> dict[TopicPartition, str]:
     """I5: partitions whose committed offset is past the last durable effect, and both. Empty is well."""
-    ahead = {}
+    ahead: dict[TopicPartition, str] = {}
     for group in groups:
         # In this order: an effect that becomes durable in between accuses nobody.
         done, durable = await committed(stack, group), await _durable(stack, group)
@@ -77,6 +77,14 @@ async def committed(stack: Stack, group: str) -> Offsets:
         found = await admin.list_consumer_group_offsets(group)
     mine = {place: state.offset for place, state in found.items() if place.topic == READERS[group].name}
     return {place: offset for place, offset in mine.items() if offset >= 0}
+
+
+async def members(stack: Stack, group: str) -> int:
+    """How many the broker believes to be in the group."""
+    async with _admin(stack) as admin:
+        (answer,) = await admin.describe_consumer_groups([group])
+    ((_, _, _, _, _, found, *_),) = answer.groups
+    return len(found)
 
 
 async def ends(stack: Stack, *topics: Topic) -> Offsets:

@@ -69,6 +69,12 @@ async def progress(stack: Stack) -> dict[int, int]:
     return {row["partition"]: row["next_offset"] for row in rows}
 
 
+async def accepted(stack: Stack) -> int:
+    """Records that became rows so far, each counted once."""
+    rows = await manifest(stack, "SELECT coalesce(sum(accepted), 0)::bigint AS n FROM ingest.record_progress")
+    return int(rows[0]["n"])
+
+
 async def buried(stack: Stack, *values: bytes | None) -> list[ConsumerRecord]:
     return [letter for letter in await dead_letters(stack) if letter.value in values]
 
