@@ -89,6 +89,7 @@ def _figures(
         "most admitted of a limit": f"{max(account.admission.minutes.values(), default=0)} of {LIMIT}",
         "refused by the limit": account.admission.refused,
         "restarted because dead or stuck": dict(restarted),
+        "machine": memory.machine(),
         "recovery": evidence.recoveries(survived),
         "memory": {name: list(thirds) for name, thirds in memory.thirds().items()},
         "memory grown": {name: list(thirds) for name, thirds in memory.grown().items()},

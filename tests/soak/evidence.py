@@ -27,7 +27,8 @@ MUST_BE_NOTHING = (
     "credits drift", "invariants broken", "minutes with more than the bound", "memory grown",
 )  # fmt: skip
 _ROWS = (
-    "when", "broker", "seed", "minutes", "faults survived", "faults not survived", "restarted because dead or stuck",
+    "when", "broker", "machine", "seed", "minutes", "faults survived", "faults not survived",
+    "restarted because dead or stuck",
     "requests answered", "requests refused or unanswered", "answers whose log entry was looked for",
     "load that broke off", "files loaded", "files failed", "files undone", "files in doubt", "rows sent in files",
     "rows sent as records", "rows lost", "rows twice", "rows left by an undo", "credits drift", "invariants broken",

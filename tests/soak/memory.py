@@ -1,6 +1,7 @@
 """Memory of every process over the whole run: flat, or growing."""
 
 import asyncio
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -20,13 +21,19 @@ _GROWTH_MAX, _SLACK_MB = 1.25, 40
 class Memory:
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self._busy: list[float] = []
         self._seen: dict[str, list[tuple[float, int]]] = defaultdict(list)
 
     def note(self, stack: Stack) -> None:
         now = time.monotonic() - self._began
+        self._busy.append(os.getloadavg()[0])
         for name, one in stack.status().processes.items():
             if one.state == "running" and (size := _size_mb(one.pid)):
                 self._seen[name].append((now, size))
+
+    def machine(self) -> str:
+        """Whoever reads recovery times wants to know who else was at work."""
+        return f"{os.cpu_count()} cores, load {statistics.median(self._busy):.0f}"
 
     def thirds(self) -> dict[str, tuple[int, int]]:
         """Of each part the median of the first and of the last third, in MB."""

@@ -28,8 +28,8 @@ async def produce(
         compression_type="gzip",
         max_request_size=_REQUEST_BYTES_MAX,
     )
-    await producer.start()
-    try:
+    try:  # a producer that could not start has to be stopped too
+        await producer.start()
         sent = []
         for value, headers in messages:
             raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
