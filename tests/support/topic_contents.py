@@ -12,13 +12,15 @@ _READ_S = 60.0
 
 async def values_of(stack: Stack, topic: Topic) -> list[ConsumerRecord]:
     """Every record of a topic so far."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=stack.status().to_json()["kafka"], enable_auto_commit=False)
+    # The library's own reset, to the end unless told otherwise, can overtake a seek to the beginning.
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=stack.status().to_json()["kafka"], auto_offset_reset="earliest", enable_auto_commit=False
+    )
     await consumer.start()
     try:
         places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
-        await consumer.seek_to_beginning(*places)
         found: list[ConsumerRecord] = []
         async with asyncio.timeout(_READ_S):
             # By position: retention takes records from the beginning, so their number says nothing.

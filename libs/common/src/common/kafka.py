@@ -15,6 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.helpers import create_ssl_context
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 from faststream.kafka import KafkaBroker
 from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
@@ -64,7 +66,7 @@ async def open_producer(settings: KafkaSettings, *, required: bool = True) -> As
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka publishes no types
     """Sends wait for the first connection. The library's own would ask nobody for metadata, seven times a second.
 
-    What is sent carries the trace it belongs to.
+    What is sent carries the trace it belongs to, and a batch that failed stops none that comes after it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -89,7 +91,26 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka publishes n
         sent: asyncio.Future[Any] = await super().send(
             topic, value, key, partition, timestamp_ms, with_carried(headers)
         )
+        sent.add_done_callback(self._begin_anew)
         return sent
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> "asyncio.Future[Any]":
+        sent: asyncio.Future[Any] = await super().send_batch(batch, topic, partition=partition)
+        sent.add_done_callback(self._begin_anew)
+        return sent
+
+    def _begin_anew(self, sent: "asyncio.Future[Any]") -> None:
+        """A batch that failed leaves a hole in the numbers of its partition, and all that follows a hole is refused.
+
+        The library goes on counting behind it for ever. A new id counts from 0; who sent the batch knows of its end.
+        """
+        manager = self._txn_manager
+        if sent.cancelled() or sent.exception() is None or not manager.has_pid():
+            return
+        _log.warning("kafka refused a batch, going on with a new producer id", fault=repr(sent.exception()))
+        manager._pid_and_epoch = PidAndEpoch(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)  # noqa: SLF001 - it offers no other way
+        manager._pid_waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001 - as above
+        manager._sequence_numbers.clear()  # noqa: SLF001 - as above
 
     async def partitions_for(self, topic: str) -> set[int]:
         if not self._connected.is_set():
