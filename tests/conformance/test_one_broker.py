@@ -18,7 +18,8 @@ from support.polling import until
 from support.stack import environment
 from support.topic_contents import values_of
 
-pytestmark = [pytest.mark.long, pytest.mark.brokers("apache")]
+# Java takes its time to start, ten times over.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.brokers("apache")]
 WORKER = "ingest-worker"
 RESTARTS = 10
 

@@ -16,7 +16,12 @@ from support.records import accepted, all_durable, all_shown, people, produce
 from support.stack import further_copy
 
 # The check after each test needs it, and a fixture cannot be asked for in time by another one.
-pytestmark = [pytest.mark.long, pytest.mark.brokers("apache"), pytest.mark.usefixtures("answered")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(600),
+    pytest.mark.brokers("apache"),
+    pytest.mark.usefixtures("answered"),
+]
 _CHANGED_S = 60
 
 

@@ -15,7 +15,8 @@ from support import uploads
 from support.polling import until
 from support.topic_contents import values_of
 
-pytestmark = [pytest.mark.long, pytest.mark.brokers("apache3")]
+# Java takes its time to start, ten times over.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.brokers("apache3")]
 PLACE = TopicPartition(INGEST_DEAD.name, 0)
 COUNT = 3000
 

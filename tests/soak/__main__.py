@@ -80,6 +80,7 @@ def _figures(
         "rows sent in files": counted.rows_sent,
         "rows sent as records": sum(account.records.values()),
         "rows lost": counted.lost,
+        "records lost, by run": dict(counted.runs_lost),
         "rows twice": counted.twice,
         "rows left by an undo": counted.left_by_undo,
         "credits drift": dict(counted.drifted),

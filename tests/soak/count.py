@@ -5,18 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bigdata_client import AsyncClient, BigDataError, Upload
+from common.topics import INGEST_RECORDS
 from devstack.reconcile import ask, books_of_stack, drifts
 from devstack.stack import Stack
 from soak.load import Account
 from support.invariants import broken_invariants
 from support.offsets import chunks_given_up, committed_past_effect
 from support.polling import until
+from support.topic_contents import values_of
 from support.uploads import select
 
 _SETTLED_S = 300.0
 # What a file's own rows are when they fit: counted by e-mail address, of which there are no two.
 _SHOWN = "SELECT count(), uniqExact(email) FROM bigdata.people FINAL WHERE upload_id IN {ids:Array(String)}"
 _RECORDS = "SELECT count() FROM bigdata.people FINAL WHERE source IN {sources:Array(String)}"
+_BY_RUN = "SELECT source, count() FROM bigdata.people FINAL WHERE startsWith(source, 'run-') GROUP BY source"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Count:
     loaded: int
     rows_sent: int
     lost: int
+    runs_lost: Mapping[str, str]
     twice: int
     left_by_undo: int
     failed: Mapping[str, int]
@@ -45,6 +49,7 @@ async def count(stack: Stack, account: Account) -> Count:
         loaded=len(uploads),
         rows_sent=sum(one.rows.total or 0 for one in uploads.values()),
         lost=lost,
+        runs_lost=await _runs_lost(stack, account) if lost else {},
         twice=twice,
         left_by_undo=undone,
         failed=failed,
@@ -86,6 +91,18 @@ async def _rows(stack: Stack, account: Account, uploads: Mapping[str, Upload]) -
 def _records_shown(stack: Stack, account: Account) -> int:
     sources = [f"run-{run}" for run in account.records]
     return int(select(stack, _RECORDS, {"sources": sources})[0][0])
+
+
+async def _runs_lost(stack: Stack, account: Account) -> dict[str, str]:
+    """Of records that are not shown: whether the broker still has them, or lost what it acknowledged."""
+    shown = {str(source): int(count) for source, count in select(stack, _BY_RUN)}
+    missing = {run: sent - shown.get(f"run-{run}", 0) for run, sent in account.records.items()}
+    values = [one.value or b"" for one in await values_of(stack, INGEST_RECORDS)] if any(missing.values()) else []
+    return {
+        run: f"{count} not shown, {sum(run.encode() in value for value in values)} in the topic"
+        for run, count in missing.items()
+        if count
+    }
 
 
 async def _undone(stack: Stack, account: Account) -> int:
