@@ -31,7 +31,8 @@ _ROWS = (
     "restarted because dead or stuck",
     "requests answered", "requests refused or unanswered", "answers whose log entry was looked for",
     "load that broke off", "files loaded", "files failed", "files undone", "files in doubt", "rows sent in files",
-    "rows sent as records", "rows lost", "records lost, by run", "rows twice", "rows left by an undo", "credits drift", "invariants broken",
+    "rows sent as records", "rows lost", "records lost, by run", "rows twice", "rows left by an undo", "credits drift",
+    "invariants broken",
     "refused by the limit", "most admitted of a limit", "minutes with more than the limit",
     "minutes with more than the bound", "memory grown",
 )  # fmt: skip

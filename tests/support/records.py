@@ -25,6 +25,7 @@ async def produce(
     producer = AIOKafkaProducer(
         bootstrap_servers=stack.status().to_json()["kafka"],
         acks="all",
+        enable_idempotence=True,
         compression_type="gzip",
         max_request_size=_REQUEST_BYTES_MAX,
     )

@@ -64,8 +64,7 @@ async def _clients(settings: Settings) -> AsyncIterator[tuple[AIOKafkaAdminClien
 
 
 async def _states(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> list[dict[str, Any]]:
-    there = await consumer.topics()
-    known = {topic.name: _places(consumer, topic.name) for topic in topics.ALL if topic.name in there}
+    known = await _places(admin)
     every = [place for places in known.values() for place in places]
     begins, ends = await asyncio.gather(consumer.beginning_offsets(every), consumer.end_offsets(every))
     groups = [group for group, *_ in await admin.list_consumer_groups()]
@@ -85,8 +84,14 @@ async def _states(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> lis
     ]
 
 
-def _places(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+async def _places(admin: AIOKafkaAdminClient) -> dict[str, list[TopicPartition]]:
+    """Asked by name: of a consumer that subscribed to nothing Apache Kafka tells no partitions."""
+    there = set(await admin.list_topics())
+    described = await admin.describe_topics([topic.name for topic in topics.ALL if topic.name in there])
+    return {
+        one["topic"]: sorted(TopicPartition(one["topic"], part["partition"]) for part in one["partitions"])
+        for one in described
+    }
 
 
 def _lag(places: list[TopicPartition], begins: Ends, ends: Ends, done: Mapping[TopicPartition, Any]) -> int:
