@@ -84,7 +84,9 @@ async def _rows(stack: Stack, account: Account, uploads: Mapping[str, Upload]) -
         lost += sent - _records_shown(stack, account)
     twice = max(0, _records_shown(stack, account) - sent)
     expected = sum(account.files[upload_id] for upload_id in uploads)
-    ((shown, different),) = select(stack, _SHOWN, {"ids": list(uploads)})
+    # Sent again after a 503, the first may have been loaded after all: the rows are those of the first.
+    ids = {one.duplicate_of or upload_id for upload_id, one in uploads.items()}
+    ((shown, different),) = select(stack, _SHOWN, {"ids": list(ids)})
     return lost + max(0, expected - int(different)), twice + int(shown) - int(different)
 
 
