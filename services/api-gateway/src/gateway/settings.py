@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from common.settings import BucketSettings, ClickHouseSettings, KafkaSettings, PostgresSettings, RedisSettings
 from gateway.roles import Scope
 
-SIGNING_KEY_CHARS_MIN = 24
+SIGNING_KEY_CHARS_MIN = 12
 PerMinute = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
