@@ -37,7 +37,7 @@ _ROWS = (
     "minutes with more than the bound", "memory grown",
 )  # fmt: skip
 _RECOVERY = """
-## Recovery on {broker}
+## Recovery: {name}
 
 I8: seconds from the end of a fault, p50 / p95, until health says 200, until nothing waits in a topic that waited
 then, and until no connection of Postgres is held from before, with the load going on. A part that was killed starts
@@ -47,12 +47,30 @@ first.
 |---|---|---|---|---|---|
 """
 _MEMORY = """
-## Memory on {broker}
+## Memory: {name}
 
 MB, median of the first and of the last third of the run. `gateway-2` is never killed.
 
 | | first third | last third |
 |---|---|---|
+"""
+_FOUND = """
+## What the runs found
+
+The runs named `before` are kept as they were: they failed, and what follows was mended because of them. All shared
+two cores with other work, which the times of recovery show.
+
+- A producer whose batch a broker refused was refused for ever after: log entries of a gateway stayed in its spool,
+  chunks stayed unannounced, until the process was restarted (I4, drift, lag that did not end). It goes on under a new
+  producer id now: `tests/contracts/test_producer.py`.
+- `GET /v1/admin/topics` was empty on Apache Kafka: found by `make conformance`, now asked by name.
+- On Apache Kafka the rows of five files, 1,960 in all, were counted as lost. The count looked under the id of a second
+  sending after a 503, and now follows it to the upload that has the rows. That this is all there was to it is likely,
+  not proven: the stack was gone when it was asked.
+- One answer of 3,600 was not in the log in the run that followed. It was counted when its headers had come, and a
+  gateway is killed in mid-answer; now an answer counts when it is whole. Likely, not proven.
+- On the local broker 40 records, sent in one go and acknowledged, were not shown. Not explained: that broker is
+  stopped and started during a run. The count now says whether the topic still has what is missing.
 """
 
 
@@ -67,7 +85,7 @@ def page(folder: Path) -> str:
     runs = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("soak-*.json"))]
     head = "| | " + " | ".join(name for name, _ in runs) + " |\n|---|" + "---|" * len(runs) + "\n"
     rows = [f"| {row} | " + " | ".join(_shown(run.get(row)) for _, run in runs) + " |\n" for row in _ROWS]
-    return _HEAD + head + "".join(rows) + "".join(_details(run) for _, run in runs)
+    return _HEAD + head + "".join(rows) + "".join(_details(*run) for run in runs) + _FOUND
 
 
 def recoveries(survived: Iterable[Survived]) -> dict[str, dict[str, Any]]:
@@ -94,15 +112,14 @@ def _p50_p95(seconds: list[float | None]) -> list[float] | None:
     return [round(statistics.median(known), 2), known[math.ceil(len(known) * 0.95) - 1]] if known else None
 
 
-def _details(run: Mapping[str, Any]) -> str:
+def _details(name: str, run: Mapping[str, Any]) -> str:
     parts = ("health", "lag", "pools", "all")
     times = [
         f"| {fault} | {one['times']} | " + " | ".join(_pair(one[part]) for part in parts) + " |\n"
         for fault, one in run.get("recovery", {}).items()
     ]
     sizes = [f"| {name} | {first:,} | {last:,} |\n" for name, (first, last) in run.get("memory", {}).items()]
-    broker = run.get("broker", "")
-    return "".join([_RECOVERY.format(broker=broker), *times, _MEMORY.format(broker=broker), *sizes])
+    return "".join([_RECOVERY.format(name=name), *times, _MEMORY.format(name=name), *sizes])
 
 
 def _pair(seconds: list[float] | None) -> str:

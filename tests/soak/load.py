@@ -53,7 +53,9 @@ class Account:
 
     def watch(self, client: AsyncClient) -> AsyncClient:
         async def remember(response: httpx.Response) -> None:
-            if "x-request-id" in response.headers:
+            # An answer is one when its last byte is there; a gateway may be killed in the midst. Streams are not read here.
+            if "x-request-id" in response.headers and "content-length" in response.headers:
+                await response.aread()
                 self.request_ids.add(response.headers["x-request-id"])
 
         client._http.event_hooks["response"].append(remember)  # the library has no use for it
