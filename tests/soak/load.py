@@ -53,7 +53,7 @@ class Account:
 
     def watch(self, client: AsyncClient) -> AsyncClient:
         async def remember(response: httpx.Response) -> None:
-            # An answer is one when its last byte is there; a gateway may be killed in the midst. Streams are not read here.
+            # It is answered when its last byte is there: a gateway may be killed in the midst. Streams are left out.
             if "x-request-id" in response.headers and "content-length" in response.headers:
                 await response.aread()
                 self.request_ids.add(response.headers["x-request-id"])
