@@ -3,7 +3,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml libs/*/pyproject.toml))
-STACK ?= local
+# compose: the same commands on docker-compose.yml, where a Docker engine is
+export STACK ?= local
 
 .DEFAULT_GOAL := setup
 .PHONY: setup demo up down test faults conformance conformance-three conformance-one soak fuzz check scan audit bench lock locks docs format
@@ -69,6 +70,7 @@ docs: setup  ## write the pages that are made from code
 	$(BIN)/python -m devstack.metrics_page docs/metrics.md
 	$(BIN)/python -m devstack.rules_manifest > deploy/k8s/components/monitoring/rules.yaml
 	PYTHONPATH=tests $(BIN)/python -m support.proof_page > docs/proof.md
+	$(BIN)/python -m benchmarks.sizing
 
 docs-command-line: setup  ## record docs/command-line.md again, from really running every command
 	$(BIN)/python -m devstack.command_line_page > docs/command-line.md.new

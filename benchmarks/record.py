@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks import sizing
 from benchmarks.report import Figure
 
 _FOLDER = Path(__file__).parent
@@ -25,6 +26,7 @@ def record(figures: Sequence[Figure]) -> None:
         kept[f"{one.number} {one.what}"] = one.as_json() | {"date": today, "load": load}
     _KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     _SHOWN.write_text(page(kept), encoding="utf-8")
+    sizing.write()
 
 
 def page(kept: dict[str, dict[str, object]]) -> str:

@@ -1,5 +1,6 @@
 """What every test may ask for: a whole stack, or its servers alone. Each is started once per session, on demand."""
 
+import os
 from collections.abc import AsyncIterator
 
 import httpx
@@ -11,6 +12,20 @@ from devstack.reconcile import ask, books_of_stack, drifts
 from devstack.stack import Stack
 from support.client import Answered, create_user, open_client
 from support.stack import running_stack
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack",
+        choices=["local", "containers"],
+        default="local",
+        help="containers: on docker-compose.yml, for tests/journeys and whatever needs no process of its own",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--stack") == "containers":
+        os.environ["STACK"] = "compose"
 
 
 @pytest_asyncio.fixture(scope="session")

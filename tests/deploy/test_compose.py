@@ -1,27 +1,23 @@
 """docker-compose.yml against its schema, the settings that services read, and the users of the local engine."""
 
+import hashlib
 import re
-from functools import cache
 from ipaddress import ip_address, ip_network
-from typing import Any
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import yaml
+import pytest
 
 from common.postgres_roles import ROLES
+from common.settings import load_settings
 from devstack.clickhouse_http.users import GATEWAY_LIMITS, OVERFLOW_MODES
 from support import published_schemas
+from support.compose_file import compose, environment_of, example
 from support.repository import ROOT
 from support.services_settings import LIBRARIES, SETTINGS
 
 USERS = ROOT / "deploy" / "compose" / "clickhouse-users.xml"
 BUCKET = {"AWS_ENDPOINT", "AWS_REGION", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-
-
-@cache
-def compose() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-    return document
 
 
 def service_of(name: str) -> str | None:
@@ -94,3 +90,23 @@ def test_the_gateway_has_the_limits_of_the_local_engine_and_cannot_lift_them() -
     for mode in OVERFLOW_MODES:
         assert profile.findtext(mode) == "throw", mode
         assert profile.find(f"constraints/{mode}/const") is not None, mode
+
+
+@pytest.mark.parametrize("name", [name for name in compose()["services"] if service_of(name)])
+def test_a_service_starts_with_exactly_what_it_is_given(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its settings class takes the image's environment and the file's, and nothing of this machine's."""
+    kind = service_of(name)
+    assert kind is not None
+    for field in SETTINGS[kind].model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)  # no .env of a developer's
+    monkeypatch.setenv("CONFIG_FILE", str(ROOT / "configs" / "config.yaml"))
+    variables = example() | {"ADMIN_API_KEY": hashlib.sha256(b"a key").hexdigest()}
+    given = {"SPOOL_FOLDER": "/var/lib/bigdata/spool"} | environment_of(name, variables)
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    settings = load_settings(SETTINGS[kind])
+    for variable in given.keys() & {field.upper() for field in SETTINGS[kind].model_fields}:
+        assert getattr(settings, variable.lower()) is not None, variable

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from devstack import state
+from devstack.compose import BROKER, ComposeStack
 from devstack.process import StackError
 from devstack.stack import Stack
 
@@ -21,7 +23,7 @@ async def running_stack(*, servers_only: bool = False) -> AsyncIterator[Stack]:
     await _remove_abandoned()
     # Not pytest's own temporary folder: root's PostgreSQL runs as another user and could not pass through it.
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
-    stack = Stack(folder)
+    stack = ComposeStack(folder) if os.environ.get("STACK") == BROKER else Stack(folder)
     keep = "KEEP_STACK" in os.environ
     try:
         await stack.up(servers_only=servers_only, kafka=os.environ.get("KAFKA"))
@@ -69,7 +71,9 @@ async def _remove_abandoned() -> None:
     """A test session that was killed could not stop its stack."""
     for folder in _folders_of_dead_sessions():
         with suppress(StackError, OSError):
-            await Stack(folder).down(purge=True)
+            found = state.load(folder)
+            abandoned = ComposeStack(folder) if found and found.kafka == BROKER else Stack(folder)
+            await abandoned.down(purge=True)
             shutil.rmtree(folder)
 
 

@@ -1,6 +1,7 @@
 """What `bigdata status` tells: where everything is, which keys open it, and what became of each process."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from devstack import bucket, clickhouse, kafka, postgres, process, redis, services
@@ -49,7 +50,15 @@ class Status:
 
 
 def describe(site: Site, state: State) -> Status:
-    known = state.processes.keys()
+    processes = {
+        **{name: _one(record) for name, record in state.processes.items()},
+        **{name: _never_came(site, name) for name in state.wanted if name not in state.processes},
+    }
+    return replace(addresses(site, state, state.processes.keys()), processes=processes)
+
+
+def addresses(site: Site, state: State, known: Collection[str]) -> Status:
+    """Of the parts that are `known` to have been started; what became of each is for the caller to add."""
     return Status(
         folder=str(site.folder),
         gateway=services.url(site) if "gateway" in known else None,
@@ -61,10 +70,7 @@ def describe(site: Site, state: State) -> Status:
         bucket=bucket.url(site),
         admin_key=state.secrets.admin_key,
         user_key=state.user_key,
-        processes={
-            **{name: _one(record) for name, record in state.processes.items()},
-            **{name: _never_came(site, name) for name in state.wanted if name not in state.processes},
-        },
+        processes={},
     )
 
 
