@@ -47,7 +47,7 @@ def custom_resources(group: str) -> dict[tuple[str, str], dict[str, Any]]:
             spec = definition["spec"]
             for version in spec["versions"]:
                 schema = version["schema"]["openAPIV3Schema"]
-                found[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = closed(schema)
+                found[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = closed_schema(schema)
     return found
 
 
@@ -83,13 +83,13 @@ def _module(name: str) -> Path:
     return Path(json.loads(done.stdout)["Dir"])
 
 
-def closed(schema: Any) -> Any:
+def closed_schema(schema: Any) -> Any:
     """The API server drops what a schema does not name: here that is a mistake of ours."""
     if isinstance(schema, list):
-        return [closed(one) for one in schema]
+        return [closed_schema(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {name: closed(value) for name, value in schema.items()}
+    closed = {name: closed_schema(value) for name, value in schema.items()}
     if isinstance(schema.get("pattern"), str):
         closed["pattern"] = schema["pattern"].replace("^(?i)", "(?i)^")
     if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):

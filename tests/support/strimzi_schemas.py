@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.published_schemas import closed
+from support.published_schemas import closed_schema
 
 _VERSION = "1.2.0"
 _JAVA = 21  # what the jars of that version are compiled for
@@ -50,7 +50,7 @@ def schemas(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
         spec = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["spec"]
         for version in spec["versions"]:
             schema = version["schema"]["openAPIV3Schema"]
-            found[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = closed(schema)
+            found[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = closed_schema(schema)
     return found
 
 

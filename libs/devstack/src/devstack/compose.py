@@ -166,7 +166,11 @@ class ComposeStack(Stack):
             raise StackError(f"containers have the settings of docker-compose.yml: {', '.join(env)} cannot be given")
 
     def _record(self, name: str) -> Record:
-        return Record(pid=0, created=0.0, port=self._port(name), log="")
+        """Empty where it tells of a process of this machine: there is none to signal."""
+        return Record(
+            pid=0, created=0.0, port=self._port(name), log="", log_start=0, exit_file="", fingerprint="",
+            stop_signal=0, stop_s=0.0,
+        )  # fmt: skip
 
 
 def variables(site: Site) -> dict[str, str]:
