@@ -34,7 +34,7 @@ def filled_in(text: str, variables: Mapping[str, str]) -> str:
 
 
 def example() -> dict[str, str]:
-    """.env.example with a word of its own for every CHANGE_ME."""
+    """.env.example with a value of its own for every CHANGE_ME."""
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("=", 1) for line in lines if "=" in line and not line.startswith("#")]
-    return {name: f"{name.lower()}-1" if value == "CHANGE_ME" else value for name, value in pairs}
+    return {name: f"{name.lower()}-of-one-installation" if value == "CHANGE_ME" else value for name, value in pairs}

@@ -188,6 +188,7 @@ def variables(site: Site) -> dict[str, str]:
         "MINIO_ROOT_USER": "bigdata",
         "MINIO_ROOT_PASSWORD": secrets.credits_token[::-1],
         "CREDITS_TOKENS": secrets.credits_token,
+        "SIGNING_KEYS": secrets.signing_key,
         "ADMIN_API_KEY": hashlib.sha256(secrets.admin_key.encode()).hexdigest(),
         "BIGDATA_HOST": "localhost",
         **shown,
