@@ -13,6 +13,7 @@ from common.ids import new_id
 from common.redis import open_redis
 from devstack.stack import Stack
 from gateway.rate_limit import RateLimit
+from gateway.roles import Caller
 from gateway.settings import Settings
 from support.gateway_parts import caller, gateway_settings
 
@@ -70,12 +71,20 @@ async def test_user_key_and_class_of_routes_are_windows_of_one_call(redis: Redis
     assert all([0 < await redis.pttl(key) <= 120_000 for key in windows])
 
 
-async def test_no_key_stays_for_ever_and_a_flush_costs_one_window(redis: Redis, tmp_path: Path) -> None:
+async def test_no_key_stays_for_ever_and_a_flush_costs_one_window_of_other_gateways(
+    redis: Redis, tmp_path: Path
+) -> None:
     user = caller(user_id=new_id())
     limit = RateLimit(redis, _settings(tmp_path, "redis://unused"), SystemClock())
     for _ in range(12):
         await limit.admit(user)
     assert 0 < await redis.pttl(f"limit:{user.user_id}") <= 120_000
     await redis.flushall()
-    again = [(await limit.admit(user)).decision for _ in range(12)]
-    assert sum(decision.admitted for decision in again if decision) == 10
+    another = RateLimit(redis, _settings(tmp_path, "redis://unused"), SystemClock())
+    assert await _admitted(another, user) == 10
+    assert not await _admitted(limit, user)  # it has counted its own
+
+
+async def _admitted(limit: RateLimit, user: Caller) -> int:
+    decisions = [(await limit.admit(user)).decision for _ in range(12)]
+    return sum(decision.admitted for decision in decisions if decision)

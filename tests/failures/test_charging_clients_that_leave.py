@@ -12,6 +12,7 @@ from support.client import Answered
 
 _KEYS = 1000
 _AT_ONCE = 25
+_WARM = 3
 _CHARGED_KEYS = """
     SELECT count(DISTINCT idempotency_key) FROM credits.holds
      WHERE user_id = $1 AND state = 'captured' AND idempotency_key LIKE 'left-%'
@@ -28,8 +29,9 @@ async def test_a_key_whose_client_left_at_any_moment_is_charged_once(
     chance = random.Random(5)  # noqa: S311 - the same moments every time
     keys = [{"Idempotency-Key": f"left-{number}-{new_id()}"} for number in range(_KEYS)]
     left = 0
-    async with open_account(stack, admin, answered, credits=_KEYS + 1) as account, account.client() as client:
-        took = (await client.post("/v1/query", json=never_asked())).elapsed.total_seconds()
+    async with open_account(stack, admin, answered, credits=_KEYS + _WARM) as account, account.client() as client:
+        # The quickest of some: the first one also opens connections.
+        took = min([(await client.post("/v1/query", json=never_asked())).elapsed.total_seconds() for _ in range(_WARM)])
 
         async def leave(key: dict[str, str]) -> int:
             try:
@@ -47,6 +49,6 @@ async def test_a_key_whose_client_left_at_any_moment_is_charged_once(
             left += sum(await asyncio.gather(*map(leave, some)))
             await asyncio.gather(*map(whole, some))
         await account.settled_at(0)
-        assert await account.charges() == _KEYS + 1
+        assert await account.charges() == _KEYS + _WARM
         assert await account.ledger.fetchval(_CHARGED_KEYS, account.user_id) == _KEYS
     assert left > _KEYS / 10

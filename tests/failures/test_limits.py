@@ -102,14 +102,15 @@ async def _admitted(redis: Redis, limited: Limited) -> int:
     return sum(int(figure) for figure in state.split(b":")[1:]) if state else 0
 
 
-async def test_losing_all_of_redis_costs_at_most_one_window(limited: Limited, redis: Redis) -> None:
-    """21: everything in it may be lost at any moment."""
+async def test_losing_all_of_redis_lets_no_process_admit_more(limited: Limited, redis: Redis) -> None:
+    """21: everything in it may be lost at any moment. Each process goes on with what it has counted itself."""
     before = await limited.ask(12)
     await redis.flushall()
     after = await limited.ask(12)
-    assert set(before) == set(after) == {200, 429}
-    # To the request, this is contracts/test_rate_limit.py: here a slow machine may let the process decide for itself.
-    assert _LIMIT <= before[200] + after[200] <= 3 * _LIMIT + 1
+    assert set(before) == {200, 429}
+    assert 429 in after
+    # A slow machine may take a part of the next minute for it.
+    assert _LIMIT <= before[200] + after[200] < 2 * _LIMIT
 
 
 async def test_nothing_stays_in_redis_for_ever(redis: Redis, limited: Limited, account: Account) -> None:

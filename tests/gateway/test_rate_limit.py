@@ -5,6 +5,8 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -120,6 +122,33 @@ async def test_without_redis_the_process_limits_alone_and_quickly(tmp_path: Path
     clock.seconds += 2
     await limit.admit(caller())
     assert len(redis.calls) == 2
+
+
+async def test_what_redis_forgets_is_not_admitted_again_by_the_same_process(tmp_path: Path) -> None:
+    limit = _limit(tmp_path, _FakeRedis(), plans={"standard": {"requests_per_minute": 5}})  # it always says the first
+    admissions = [await limit.admit(caller()) for _ in range(10)]
+    assert [a.decision.admitted for a in admissions if a.decision] == [True] * 5 + [False] * 5
+
+
+async def test_what_redis_admitted_counts_when_it_goes_away(tmp_path: Path) -> None:
+    redis = _FakeRedis()
+    limit = _limit(tmp_path, redis, plans={"standard": {"requests_per_minute": 5}})
+    before = [await limit.admit(caller()) for _ in range(3)]
+    redis.fault = RedisConnectionError("gone")
+    after = [await limit.admit(caller()) for _ in range(4)]
+    assert [a.decision.admitted for a in [*before, *after] if a.decision] == [True] * 5 + [False] * 2
+
+
+@given(st.integers(0, 59_999), st.integers(0, 59_999), st.integers(-100, 900))
+def test_a_minute_never_begins_before_that_of_redis(ours_ms: int, theirs_ms: int, later_ms: int) -> None:
+    """So a process that admits alone has never counted more than Redis has."""
+    clock = StoppedClock()
+    clock.seconds = ours_ms / 1000
+    windows = LocalWindows(clock)
+    windows.agree(theirs_ms)
+    windows.agree((theirs_ms + later_ms) % 60_000)
+    elapsed = windows.take(_window("ada", 10)).elapsed_ms
+    assert (elapsed - theirs_ms - later_ms) % 60_000 <= 1_000
 
 
 async def test_an_unlimited_plan_asks_nobody(tmp_path: Path) -> None:

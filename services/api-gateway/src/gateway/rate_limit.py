@@ -1,7 +1,8 @@
 """Rate limits: sliding windows per user, key and class of routes, shared by all gateways, by Redis's clock.
 
-When Redis is down or slow, each process decides alone with the same rates: with n gateways at most n times the limit,
-never nobody and never without limit. One call of Redis decides for everybody who waits.
+Each process counts what it admits as well, by the same rates, and admits nothing beyond them: whatever Redis forgets,
+and while it is down or slow and each process decides alone, n gateways admit at most n times the limit, never nobody
+and never without limit. One call of Redis decides for everybody who waits.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from gateway.settings import Plan, Settings
 
 _log = get_logger(__name__)
 _WINDOW_MS = 60_000
+_APART_MS_MAX = 1_000
 _ALONE_S = 1.0
 _BATCH_MAX = 128
 _WAITING_MAX = 10_000
@@ -125,11 +127,18 @@ class LocalWindows:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._ahead_ms = 0
         self._windows: dict[str, tuple[int, int, int]] = {}
 
+    def agree(self, elapsed_ms: int) -> None:
+        """Begin minutes when Redis does, never earlier: what it admits by its count is then never refused by ours."""
+        _, elapsed = divmod(self._now_ms(), _WINDOW_MS)
+        behind = (elapsed_ms - elapsed + _WINDOW_MS // 2) % _WINDOW_MS - _WINDOW_MS // 2
+        if behind > 0 or behind < -_APART_MS_MAX:
+            self._ahead_ms += behind
+
     def take(self, *wanted: Window) -> Decision:
-        now = int(self._clock.monotonic() * 1000)
-        minute, elapsed = divmod(now, _WINDOW_MS)
+        minute, elapsed = divmod(self._now_ms(), _WINDOW_MS)
         states = [self._state(window.key, minute) for window in wanted]
         share = (_WINDOW_MS - elapsed) / _WINDOW_MS
         admitted = all(
@@ -141,6 +150,9 @@ class LocalWindows:
             self._keep(window.key, (minute, count + admitted, previous))
             decisions.append(Decision(window.limit, admitted, count + admitted, previous, elapsed, window.of))
         return _tightest(decisions)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic() * 1000) + self._ahead_ms
 
     def _state(self, key: str, minute: int) -> tuple[int, int]:
         at, count, previous = self._windows.get(key, (minute, 0, 0))
@@ -238,6 +250,8 @@ class RateLimit:
             # Around the wait for the call before it as well: Redis may be slow without being away.
             async with asyncio.timeout(self._deadline_s):
                 decision = await self._asking.submit(windows)
+            if decision.admitted and not (own := self._local.take(*windows)).admitted:
+                by, decision = "process", own
         except (_Alone, Unavailable, TimeoutError):
             by = "process"
             decision = self._local.take(*windows)
@@ -258,6 +272,7 @@ class RateLimit:
             raise _Alone from exc
         figures = map(int, text.split())
         elapsed = next(figures)
+        self._local.agree(elapsed)
         return [_decision(windows, elapsed, figures) for windows in wanted]
 
 
