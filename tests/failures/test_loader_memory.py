@@ -39,10 +39,11 @@ def packed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def rss_mib(stack: Stack) -> float:
-    """Of the worker and of the child that reads for it."""
+    """Of the worker, and of its reading child what it does not share: a container's limit counts shared pages once."""
     try:
         process = psutil.Process(stack.status().to_json()["processes"][WORKER]["pid"])
-        return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / (1 << 20)
+        beyond = sum(child.memory_full_info().uss for child in process.children(recursive=True))
+        return float(process.memory_info().rss + beyond) / (1 << 20)
     except psutil.NoSuchProcess:  # a child that ended meanwhile
         return 0.0
 
