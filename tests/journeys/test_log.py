@@ -142,6 +142,17 @@ async def test_an_entry_that_is_not_there_is_not_found(admin: httpx.AsyncClient)
         assert (await admin.get(f"/v1/admin/logs/{unknown}")).status_code == 404
 
 
+async def _all_pages(admin: httpx.AsyncClient, asked: dict[str, Any]) -> list[str]:
+    """Request ids, as the cursors lead; the last cursor is left in `asked`."""
+    seen: list[str] = []
+    while True:
+        page = await admin.get("/v1/admin/logs", params=asked)
+        seen += [row["request_id"] for row in page.json()]
+        if "x-next-cursor" not in page.headers:
+            return seen
+        asked["cursor"] = page.headers["x-next-cursor"]
+
+
 async def test_pages_show_every_entry_once(admin: httpx.AsyncClient, stack: Stack, answered: Answered) -> None:
     made = await create_user(admin, f"paged-{new_id().hex[-12:]}")
     async with open_client(stack, made["api_key"], answered) as user:
@@ -149,13 +160,7 @@ async def test_pages_show_every_entry_once(admin: httpx.AsyncClient, stack: Stac
     for answer in answers:
         await entry_of(admin, answer)
     asked: dict[str, Any] = {"user_id": made["user"]["id"], "limit": 2}
-    seen: list[str] = []
-    while True:
-        page = await admin.get("/v1/admin/logs", params=asked)
-        seen += [row["request_id"] for row in page.json()]
-        if "x-next-cursor" not in page.headers:
-            break
-        asked["cursor"] = page.headers["x-next-cursor"]
+    seen = await _all_pages(admin, asked)
     assert seen == [answer.headers["x-request-id"] for answer in reversed(answers)]
     of_another_list = await admin.get("/v1/admin/users", params={"cursor": asked["cursor"]})
     assert of_another_list.json()["details"][0]["path"] == "query.cursor"
@@ -169,13 +174,7 @@ async def test_pages_go_back_to_entries_of_any_age(admin: httpx.AsyncClient, sta
             await log.execute("SELECT audit.ensure_day($1)", at.date())
             await log.execute(_OLD_ENTRY, event_id, at, route)
     asked: dict[str, Any] = {"endpoint": route, "limit": 1}
-    seen: list[str] = []
-    while True:
-        page = await admin.get("/v1/admin/logs", params=asked)
-        seen += [row["request_id"] for row in page.json()]
-        if "x-next-cursor" not in page.headers:
-            break
-        asked["cursor"] = page.headers["x-next-cursor"]
+    seen = await _all_pages(admin, asked)
     assert seen == [str(event_id) for event_id in ids]
     long_ago = {"endpoint": route, "to": (datetime.now(UTC) - timedelta(days=20)).isoformat()}
     assert [row["request_id"] for row in (await admin.get("/v1/admin/logs", params=long_ago)).json()] == seen[3:]

@@ -50,6 +50,13 @@ class Trail:
     written: bool = False
 
 
+@dataclass(frozen=True)
+class Place:
+    """What the log calls a request that was answered before the framework's routes: set as the scope's `route`."""
+
+    path: str
+
+
 def trail_of(request: Request) -> Trail:
     trail: Trail = request.state.trail
     return trail

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from common.clock import Clock
 from common.errors import BadHeader, Unavailable
-from common.http import RequestIds, envelope
+from common.http import RequestIds, answer_client_error, envelope
 from common.ids import new_id
 from gateway.audit_trail import AuditTrail, Spooling
 
@@ -61,10 +62,6 @@ class LoggedProtocol(HttpToolsProtocol):
 
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
-    del receive
-    scope["state"]["error_code"] = _TOO_MANY.code
-    body = envelope(_TOO_MANY, scope["state"]["request_id"])
-    headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-    raw = [(name.lower().encode(), value.encode()) for name, value in {**headers, **_TOO_MANY.headers()}.items()]
-    await send({"type": "http.response.start", "status": _TOO_MANY.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+    answer = await answer_client_error(Request(scope), _TOO_MANY)
+    answer.headers["connection"] = "close"
+    await answer(scope, receive, send)

@@ -5,32 +5,24 @@ there, documented there, and what is not exactly its method and path is answered
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from fastapi import FastAPI, Request, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from common.errors import ClientError
 from common.http import answer_bug, answer_client_error
+from gateway.audit_trail import Place
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What the log calls it."""
-
-    path: str
 
 
 class HotRoutes:
     """Plain ASGI in front of the application. `routes` by method and path; none of them has a parameter in its path."""
 
     def __init__(self, app: FastAPI, routes: Mapping[tuple[str, str], Handler]) -> None:
-        self._app: ASGIApp = app
-        self._state_of = app
-        self._routes = {key: (_Place(key[1]), handler) for key, handler in routes.items()}
+        self._app = app
+        self._routes = {key: (Place(key[1]), handler) for key, handler in routes.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
@@ -38,7 +30,7 @@ class HotRoutes:
             await self._app(scope, receive, send)
             return
         scope["route"], handler = found
-        scope["app"] = self._state_of
+        scope["app"] = self._app
         request = Request(scope, receive, send)
         try:
             answer = await handler(request)

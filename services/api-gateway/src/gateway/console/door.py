@@ -5,7 +5,6 @@ A page needs a session, else the browser is sent to sign in. What a page's scrip
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from starlette.datastructures import Headers
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from common.errors import ClientError, Forbidden, InvalidApiKey, NotFound
 from common.http import answer_client_error
 from gateway.api_keys import SIGNED_IN
+from gateway.audit_trail import Place
 from gateway.console.sessions import Session, Sessions, is_csrf_of, token_in
 
 HOME = "/console"
@@ -36,13 +36,6 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What the log calls a request that ended here, before any route."""
-
-    path: str
 
 
 class ConsoleDoor:
@@ -69,7 +62,7 @@ class ConsoleDoor:
             if path.startswith(_API + "/"):
                 _enter_api(scope, session, path.removeprefix(_API))
             elif session is None:
-                scope["route"] = _Place(f"{HOME}/*")
+                scope["route"] = Place(f"{HOME}/*")
                 await _to_sign_in(scope)(scope, receive, send)
                 return
         except ClientError as refused:
@@ -82,9 +75,9 @@ class ConsoleDoor:
 
     async def _refused(self, request: Request, refused: ClientError) -> Response:
         if not request.url.path.startswith(_API + "/"):
-            request.scope["route"] = _Place(f"{HOME}/*")
+            request.scope["route"] = Place(f"{HOME}/*")
             return self._refusal_page(request, refused)
-        request.scope["route"] = _Place(f"{_API}/*")
+        request.scope["route"] = Place(f"{_API}/*")
         return await answer_client_error(request, refused)
 
     async def _session(self, scope: Scope) -> Session | None:
