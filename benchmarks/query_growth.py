@@ -1,6 +1,7 @@
 """Q4: how the kinds of query grow with the dataset: at 1, 3 and 10 million people, against 1 million.
 
-Each as loaded, in ten parts, and merged into one. The gateway's own SQL, straight on ClickHouse: what grows is there.
+Each as loaded, in ten parts that nothing merges meanwhile (small ones would be, within a second, and be compared with
+large ones that are not), and merged into one. The gateway's own SQL, straight on ClickHouse: what grows is there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
-from benchmarks.query_world import ROWS, clickhouse, fill, merge
+from benchmarks.query_world import ROWS, clickhouse, fill, merge, unmerged
 from benchmarks.report import Figure
 from common.datasets import Datasets, load_datasets
 from devstack.stack import Stack
@@ -45,13 +46,12 @@ async def run(stack: Stack, sizes: tuple[int, ...] = SIZES) -> list[Figure]:
     loaded = 0
     async with clickhouse(stack, "gateway") as client:
         for size in sizes:
-            await fill(stack, size - loaded, loaded)
+            async with unmerged(stack):
+                await fill(stack, size - loaded, loaded)
+                took |= await _each(client, datasets, size, "as loaded")
             loaded = size
-            for state in ("as loaded", "merged"):
-                if state == "merged":
-                    await merge(stack)
-                for kind in _kinds(0):
-                    took[kind, size, state] = await _median_ms(client, datasets, kind)
+            await merge(stack)
+            took |= await _each(client, datasets, size, "merged")
     return [
         _figure((kind, size, state), milliseconds, took[kind, sizes[0], state], sizes[0])
         for (kind, size, state), milliseconds in took.items()
@@ -65,6 +65,10 @@ def _figure(what: tuple[str, int, str], took: float, base: float, first: int) ->
     return Figure(
         "Q4", f"{kind} at {size:,}, {state}, against {first:,}", "ms", took, base, f"≤ {most:g} ×", took <= most * base
     )
+
+
+async def _each(client: AsyncClient, datasets: Datasets, size: int, state: str) -> dict[tuple[str, int, str], float]:
+    return {(kind, size, state): await _median_ms(client, datasets, kind) for kind in _kinds(0)}
 
 
 async def _median_ms(client: AsyncClient, datasets: Datasets, kind: str) -> float:

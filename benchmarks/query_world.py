@@ -74,11 +74,26 @@ async def fill(stack: Stack, rows: int, first: int = 0) -> None:
             )
 
 
+@asynccontextmanager
+async def unmerged(stack: Stack) -> AsyncIterator[None]:
+    """What is loaded stays in the parts that it came in."""
+    async with clickhouse(stack, "ingest") as client:
+        await _each_table(client, "SYSTEM STOP MERGES {table}")
+        try:
+            yield
+        finally:
+            await _each_table(client, "SYSTEM START MERGES {table}")
+
+
 async def merge(stack: Stack) -> None:
     """One part each, as they are after a while."""
     async with clickhouse(stack, "ingest") as client:
-        for table in ("people", "people_history"):
-            await client.command(f"OPTIMIZE TABLE {table} FINAL")
+        await _each_table(client, "OPTIMIZE TABLE {table} FINAL")
+
+
+async def _each_table(client: AsyncClient, statement: str) -> None:
+    for table in ("people", "people_history"):
+        await client.command(statement.format(table=table))
 
 
 async def asker(stack: Stack) -> Asker:

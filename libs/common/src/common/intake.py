@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream.kafka.message import KafkaMessage
 
@@ -15,7 +17,6 @@ from common.progress import Progress
 from common.tracing import consuming
 
 Take = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
-Gather = Callable[[AIOKafkaConsumer, Sequence[ConsumerRecord]], Awaitable[Sequence[ConsumerRecord]]]
 
 _log = get_logger(__name__)
 
@@ -36,59 +37,116 @@ class Partly(Transient):
         self.count = count
 
 
-class Intake:
-    """One message or batch at a time. Whatever goes wrong with it, it is fetched again after a pause that doubles."""
+@dataclass(frozen=True)
+class BatchLimits:
+    """A batch is full at either size; one that is not leaves after `wait_s`."""
 
-    def __init__(self, take: Take, progress: Progress, retries: Retries, *, gather: Gather | None = None) -> None:
+    rows_max: int
+    bytes_max: int
+    wait_s: float
+
+    async def fill(self, consumer: AIOKafkaConsumer, batch: list[ConsumerRecord]) -> None:
+        """Fetch into the batch until it is full or its time is over."""
+        size = _bytes(batch)
+        clock = asyncio.get_running_loop()
+        until = clock.time() + self.wait_s
+        # A broker that goes away now ends the batch; what was fetched before is taken.
+        with suppress(KafkaError):
+            while len(batch) < self.rows_max and size < self.bytes_max and (left_s := until - clock.time()) > 0:
+                rows_left = self.rows_max - len(batch)
+                found = await consumer.getmany(timeout_ms=int(left_s * 1000), max_records=rows_left)
+                for more in found.values():
+                    batch += more
+                    size += _bytes(more)
+
+    def are_reached(self, batch: Sequence[ConsumerRecord]) -> bool:
+        return len(batch) >= self.rows_max or _bytes(batch) >= self.bytes_max
+
+
+class Intake:
+    """Batches, one after the other. Whatever goes wrong with one, it is fetched again after a pause that doubles."""
+
+    def __init__(self, take: Take, progress: Progress, retries: Retries, *, limits: BatchLimits | None = None) -> None:
         """`take` returns when the records are durable; dead letters are its own business.
 
-        `gather` may fetch more records from the consumer, and returns them after those it was given.
+        With limits, batches are filled up to them, and behind a full one the next is fetched while it is taken.
         """
-        self._take, self._gather = take, gather
+        self._take, self._limits = take, limits
         self._progress = progress
         self._first_s, self._max_s = retries.retry_first_s, retries.retry_max_s
         self._pause_s = self._first_s
+        self._finishing = False
+
+    def finish(self) -> None:
+        """Fetch nothing ahead any more: the process is about to stop."""
+        self._finishing = True
 
     async def take(self, message: KafkaMessage) -> None:
-        raw = message.raw_message
-        records: Sequence[ConsumerRecord] = raw if isinstance(raw, tuple) else (raw,)
-        self._progress.moved(records[0].timestamp)
-        log = _log.bind(topic=records[0].topic, offset=records[0].offset, records=len(records))
+        raw, consumer = message.raw_message, message.consumer
+        batch: list[ConsumerRecord] = list(raw) if isinstance(raw, tuple) else [raw]
+        if self._limits is not None:
+            await self._limits.fill(consumer, batch)
+        while batch:
+            ahead: list[ConsumerRecord] = []
+            async with asyncio.TaskGroup() as both:
+                if self._limits is not None and self._limits.are_reached(batch) and not self._finishing:
+                    both.create_task(self._limits.fill(consumer, ahead))
+                durable, pause_s = await self._made_durable(consumer, batch)
+            if pause_s:
+                # Both, since only what was committed may stay behind the consumer.
+                rewind(consumer, [*batch[durable:], *ahead])
+                await asyncio.sleep(pause_s)
+                return
+            batch = ahead
+
+    async def _made_durable(self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]) -> tuple[int, float]:
+        """How many of the records are durable and committed, and how long the others must wait."""
+        first = records[0]
+        self._progress.moved(first.timestamp)
+        log = _log.bind(topic=first.topic, offset=first.offset, records=len(records))
         try:
-            if self._gather is not None:
-                records = await self._gather(message.consumer, records)
-            with consuming(records[0].topic, [record.headers for record in records]):
+            with consuming(first.topic, [record.headers for record in records]):
                 await self._take(records)
         except Partly as exc:
             log.warning("records wait until somebody has looked", reason=str(exc), pause_s=self._max_s, taken=exc.count)
-            rewind(message.consumer, records[exc.count :])
-            await _commit(message)
-            await asyncio.sleep(self._max_s)
+            await _commit(consumer, records[: exc.count])
+            return exc.count, self._max_s
         except Transient as exc:
             log.warning("records wait", reason=str(exc), pause_s=self._pause_s)
-            await self._try_again(message, records)
+            return 0, self._next_pause()
         except Exception:
             # A fault of ours. FastStream would swallow it, and the next commit would lose these records.
             log.exception("records failed", pause_s=self._pause_s)
-            await self._try_again(message, records)
-        else:
-            self._pause_s = self._first_s
-            await _commit(message)
+            return 0, self._next_pause()
+        self._pause_s = self._first_s
+        await _commit(consumer, records)
+        return len(records), 0
 
-    async def _try_again(self, message: KafkaMessage, records: Sequence[ConsumerRecord]) -> None:
-        # Before the pause: a shutdown that cancels it must find the positions where they belong.
-        rewind(message.consumer, records)
-        await asyncio.sleep(self._pause_s)
-        self._pause_s = min(self._max_s, 2 * self._pause_s)
+    def _next_pause(self) -> float:
+        pause_s = self._pause_s
+        self._pause_s = min(self._max_s, 2 * pause_s)
+        return pause_s
 
 
-async def _commit(message: KafkaMessage) -> None:
+async def _commit(consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]) -> None:
+    """Exactly these: the consumer's own position may be behind records that are not durable yet."""
+    next_offsets: dict[TopicPartition, int] = {}
+    for record in records:
+        place = TopicPartition(record.topic, record.partition)
+        next_offsets[place] = max(record.offset + 1, next_offsets.get(place, 0))
+    ours = {place: offset for place, offset in next_offsets.items() if place in consumer.assignment()}
+    if not ours:
+        return
     try:
-        await message.ack()
+        await consumer.commit(ours)
     except KafkaError as exc:
         # A rebalance took the partition, or the broker is away. The work is durable and doing it again is harmless;
         # the next commit covers it if the partition is still ours.
         _log.warning("offsets not committed", reason=repr(exc))
+
+
+def _bytes(records: Sequence[ConsumerRecord]) -> int:
+    return sum(len(one.value or b"") for one in records)
 
 
 async def whole_message(message: KafkaMessage, _: Any = None) -> KafkaMessage:

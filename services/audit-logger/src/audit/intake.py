@@ -4,7 +4,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from audit.settings import Settings
-from common.intake import Intake, whole_message
+from common.intake import BatchLimits, Intake, whole_message
 from common.topics import AUDIT_REQUESTS
 
 
@@ -21,3 +21,7 @@ def subscribe(broker: KafkaBroker, intake: Intake, settings: Settings) -> BatchS
     )
     subscriber(intake.take)
     return subscriber
+
+
+def batch_limits(settings: Settings) -> BatchLimits:
+    return BatchLimits(settings.batch_rows_max, settings.batch_bytes_max, settings.batch_gather_s)

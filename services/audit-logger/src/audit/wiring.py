@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaProducer
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-from audit.intake import subscribe
+from audit.intake import batch_limits, subscribe
 from audit.request_log import RequestLog
 from audit.retention import Days
 from audit.settings import Settings
@@ -63,7 +63,8 @@ async def open_audit_logger(settings: Settings) -> AsyncIterator[AuditLogger]:
         progress = Progress(clock, settings.stalled_s)
         trail = AuditTrail(RequestLog(postgres, days), partial(bury, producer, AUDIT_DEAD), clock, settings)
         broker = consumer_broker(settings, graceful_s=max(1, settings.shutdown_s - _CLOSE_S))
-        subscriber = subscribe(broker, Intake(trail.keep, progress, settings), settings)
+        intake = Intake(trail.keep, progress, settings, limits=batch_limits(settings))
+        subscriber = subscribe(broker, intake, settings)
         logger = AuditLogger(settings, postgres, producer, days, progress, broker, subscriber)
         checks = {"postgres": logger.ask_postgres, "kafka": logger.ask_kafka}
         await closing.enter_async_context(open_ops_port(settings, checks, alive=progress.check))
@@ -75,5 +76,6 @@ async def open_audit_logger(settings: Settings) -> AsyncIterator[AuditLogger]:
         )
         # Intake last: it is the first thing to stop.
         closing.push_async_callback(broker.stop)
+        closing.callback(intake.finish)
         await broker.start()
         yield logger

@@ -7,11 +7,9 @@ server that was killed remembers of the try before (decision 19).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
@@ -21,7 +19,7 @@ from common.datasets import Datasets
 from common.errors import Permanent, Transient
 from common.faultpoints import faultpoint
 from common.ids import new_id
-from common.intake import Gather, Intake, Partly, whole_message
+from common.intake import BatchLimits, Intake, Partly, whole_message
 from common.metrics import counter
 from common.topics import INGEST_RECORDS
 from ingest import dataset_table
@@ -141,27 +139,8 @@ def subscribe(broker: KafkaBroker, intake: Intake, settings: Settings) -> BatchS
     return subscriber
 
 
-def gatherer(settings: Settings) -> Gather:
-    """Fetches on until a batch is full, in rows or bytes, or its time is over."""
-
-    async def gather(consumer: AIOKafkaConsumer, first: Sequence[ConsumerRecord]) -> list[ConsumerRecord]:
-        found = list(first)
-        size = sum(len(one.value or b"") for one in found)
-        clock = asyncio.get_running_loop()
-        until = clock.time() + settings.records_wait_s
-        # A broker that goes away now ends the batch; what was fetched before is loaded.
-        with suppress(KafkaError):
-            while len(found) < settings.records_rows_max and size < settings.records_bytes_max:
-                left_ms = int((until - clock.time()) * 1000)
-                if left_ms <= 0:
-                    break
-                rows_left = settings.records_rows_max - len(found)
-                for more in (await consumer.getmany(timeout_ms=left_ms, max_records=rows_left)).values():
-                    found += more
-                    size += sum(len(one.value or b"") for one in more)
-        return found
-
-    return gather
+def batch_limits(settings: Settings) -> BatchLimits:
+    return BatchLimits(settings.records_rows_max, settings.records_bytes_max, settings.records_wait_s)
 
 
 async def _unparsed(

@@ -31,7 +31,7 @@ from ingest.intake import Bury, TakeOne, or_bury, subscribe
 from ingest.jobs import Jobs, Kind
 from ingest.manifest import Manifest
 from ingest.planner import Planner
-from ingest.records import RecordLoader, gatherer
+from ingest.records import RecordLoader, batch_limits
 from ingest.records import subscribe as subscribe_records
 from ingest.replay import Replay
 from ingest.retention import Retention
@@ -103,7 +103,12 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         closing.push_async_callback(inbox.close)
         jobs = Jobs(stores.manifest, _kinds(stores))
         watch = BucketWatch(stores.manifest, stores.bucket, stores.producer, stores.clock, settings)
-        progress = (*_subscribed(stores, broker, inbox, jobs), _recording(stores, broker, records))
+        recording = Progress(stores.clock, settings.stalled_s)
+        recorded = Intake(records.take, recording, settings, limits=batch_limits(settings))
+        progress = (
+            *_subscribed(stores, broker, inbox, jobs),
+            (recording, subscribe_records(broker, recorded, settings)),
+        )
         worker = Worker(settings, stores.manifest, stores.clickhouse, stores.producer, watch, broker, progress)
         checks = {
             "postgres": stores.manifest.ask,
@@ -115,6 +120,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         await closing.enter_async_context(in_background(*_rounds(stores, worker, inbox, jobs)))
         # Intake last: it is the first thing to stop.
         closing.push_async_callback(broker.stop)
+        closing.callback(recorded.finish)
         await broker.start()
         yield worker
 
@@ -153,13 +159,6 @@ def _subscribed(stores: _Stores, broker: KafkaBroker, inbox: Inbox, jobs: Jobs) 
         subscribed(INGEST_BUCKET, settings.bucket_group, events.take),
         subscribed(INGEST_COMMANDS, settings.commands_group, jobs.take),
     ]
-
-
-def _recording(stores: _Stores, broker: KafkaBroker, records: RecordLoader) -> Moving:
-    """What comes in batches."""
-    progress = Progress(stores.clock, stores.settings.stalled_s)
-    intake = Intake(records.take, progress, stores.settings, gather=gatherer(stores.settings))
-    return progress, subscribe_records(broker, intake, stores.settings)
 
 
 def _dead(stores: _Stores) -> Bury:
