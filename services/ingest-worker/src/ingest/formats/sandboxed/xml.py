@@ -15,7 +15,8 @@ from lxml import etree
 
 from ingest.formats.sandboxed.pipes import Given, Output, Refusal
 
-_PIECE_BYTES = 256 << 10
+# Asked for at once, since each question may wait for the worker, and fed to the parser in smaller pieces.
+_ASKED_BYTES, _PIECE_BYTES = 4 << 20, 256 << 10
 # The prolog in small steps: a DTD is refused before anything that it defines is used.
 _FIRST_PIECE_BYTES, _PROLOG_BYTES_MAX = 1 << 10, 1 << 20
 _BLOCK_BYTES, _BLOCK_RECORDS = 8 << 20, 50_000
@@ -122,8 +123,9 @@ def _after_prolog(given: Given) -> Iterator[bytes]:
     if document.doctype or document.internalDTD is not None:
         raise Refusal("it has a DTD (<!DOCTYPE), which is not read: leave it out")
     yield head
-    while more := given.read(_PIECE_BYTES):
-        yield more
+    while more := given.read(_ASKED_BYTES):
+        for start in range(0, len(more), _PIECE_BYTES):
+            yield more[start : start + _PIECE_BYTES]
 
 
 def _fields(element: Any, names: dict[str, str]) -> Fields:
