@@ -12,7 +12,7 @@ from common.postgres_roles import ROLES
 from common.settings import load_settings
 from devstack.clickhouse_http.users import GATEWAY_LIMITS, OVERFLOW_MODES
 from support import published_schemas
-from support.compose_file import compose, environment_of, example
+from support.compose_file import compose, environment_of, example, filled_in
 from support.repository import ROOT
 from support.services_settings import LIBRARIES, SETTINGS
 
@@ -43,11 +43,13 @@ def test_a_service_gets_only_settings_that_it_reads_and_all_that_have_no_default
 
 def test_the_gateway_trusts_the_proxy_and_nothing_else_on_its_network() -> None:
     document = compose()
-    trusted = ip_address(document["services"]["gateway"]["environment"]["TRUSTED_PROXIES"])
-    assert str(trusted) == document["services"]["proxy"]["networks"]["inside"]["ipv4_address"]
+    address = document["services"]["proxy"]["networks"]["inside"]["ipv4_address"]
     (network,) = document["networks"]["inside"]["ipam"]["config"]
-    assert trusted in ip_network(network["subnet"])
-    assert trusted not in ip_network(network["ip_range"])
+    for variables in ({}, {"NETWORK_PREFIX": "10.1.2"}):
+        trusted = ip_address(environment_of("gateway", example() | variables)["TRUSTED_PROXIES"])
+        assert trusted == ip_address(filled_in(address, variables))
+        assert trusted in ip_network(filled_in(network["subnet"], variables))
+        assert trusted not in ip_network(filled_in(network["ip_range"], variables))
 
 
 def test_every_variable_without_a_default_is_in_the_example() -> None:

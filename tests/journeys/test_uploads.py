@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from common.ids import new_id
 from devstack.stack import Stack
 from support.client import Answered, create_user, open_client
 from support.polling import until
+from support.uploads import objects
 
 
 def unique_csv(*rows: str) -> bytes:
@@ -35,11 +35,6 @@ async def finished(client: httpx.AsyncClient, upload_id: str) -> dict[str, Any]:
     status = await until("the upload to be loaded", done, deadline_s=60)
     assert status is not None
     return status
-
-
-def objects(stack: Stack) -> set[str]:
-    bucket = Path(urlsplit(str(stack.status().to_json()["bucket"])).path)
-    return {str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file()}
 
 
 async def test_a_file_is_accepted_then_loaded_and_its_status_says_so(admin: httpx.AsyncClient) -> None:

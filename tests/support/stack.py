@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from devstack import state
 from devstack.compose import BROKER, ComposeStack
@@ -47,6 +48,7 @@ async def without(stack: Stack, name: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def environment(stack: Stack, name: str, env: Mapping[str, str]) -> AsyncIterator[None]:
     """One part runs with additional settings inside the block, FAULTPOINTS for example."""
+    _needs_processes(stack)
     await stack.restart(name, env)
     try:
         yield
@@ -59,12 +61,18 @@ async def further_copy(
     stack: Stack, name: str, *, index: int = 2, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[str]:
     """A second worker or gateway inside the block; gives its name for stack.kill, stack.url and stack.ops_url."""
+    _needs_processes(stack)
     await stack.start_extra(name, index, env)
     copy = f"{name}-{index}"
     try:
         yield copy
     finally:
         await stack.stop(copy)
+
+
+def _needs_processes(stack: Stack) -> None:
+    if isinstance(stack, ComposeStack):
+        pytest.skip("starts a process with settings of its own: a container has those of docker-compose.yml")
 
 
 async def _remove_abandoned() -> None:

@@ -9,20 +9,45 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
+import obstore
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from obstore.store import LocalStore, ObjectStore, S3Store
 
 from common.bucket import announcement_key, object_key
 from common.events import Event, UploadReceived
 from common.ids import new_id
 from common.topics import INGEST_DEAD, INGEST_UPLOADS, Topic
+from devstack.compose import BUCKET, ComposeStack, variables
 from devstack.stack import Stack
 from support.invariants import clickhouse_admin
 from support.polling import until
 from support.topic_contents import values_of
 
 
-def bucket_folder(stack: Stack) -> Path:
-    return Path(urlsplit(str(stack.status().to_json()["bucket"])).path)
+def open_stack_bucket(stack: Stack) -> ObjectStore:
+    """A folder of the local stack; MinIO of the containers."""
+    if not isinstance(stack, ComposeStack):
+        return LocalStore(_folder(stack))
+    given = variables(stack.site)
+    return S3Store(
+        BUCKET.removeprefix("s3://"),
+        endpoint=f"http://127.0.0.1:{stack.site.ports['minio']}",
+        region="us-east-1",
+        access_key_id=given["MINIO_ROOT_USER"],
+        secret_access_key=given["MINIO_ROOT_PASSWORD"],
+        client_options={"allow_http": True},
+    )
+
+
+def objects(stack: Stack) -> set[str]:
+    """In a folder also what is half written, which its listing hides."""
+    if isinstance(stack, ComposeStack):
+        return {one["path"] for page in obstore.list(open_stack_bucket(stack)) for one in page}
+    return {str(path.relative_to(_folder(stack))) for path in _folder(stack).rglob("*") if path.is_file()}
+
+
+def _folder(stack: Stack) -> Path:
+    return Path(urlsplit(stack.status().bucket).path)
 
 
 def store(stack: Stack, data: bytes, dataset: str, filename: str = "test.csv") -> UploadReceived:
@@ -37,10 +62,9 @@ def store(stack: Stack, data: bytes, dataset: str, filename: str = "test.csv") -
         sha256=hashlib.sha256(data).hexdigest(),
         received_at=datetime.now(UTC),
     )
+    bucket = open_stack_bucket(stack)
     for key, content in ((event.object_key, data), (announcement_key(upload_id), event.encoded())):
-        path = bucket_folder(stack) / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        obstore.put(bucket, key, content)
     return event
 
 

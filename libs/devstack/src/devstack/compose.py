@@ -26,7 +26,7 @@ PORTS = ("gateway", "gateway-ops", "credits", "credits-ops", "ingest-worker-ops"
 STORES = ("postgres", "redis", "kafka", "clickhouse", "minio")
 # What `--servers-only` starts: the stores, their roles, topics and bucket.
 _SERVERS = (*STORES, "bucket", "prepare")
-_BUCKET = "s3://bigdata"
+BUCKET = "s3://bigdata"
 # Names images that are there already: nothing is built.
 _TAG = "BIGDATA_TAG"
 _READY_S = 120.0
@@ -42,7 +42,11 @@ class ComposeStack(Stack):
 
     @property
     def project(self) -> str:
-        return f"bigdata-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
+        return f"bigdata-{self._digest.hex()[:8]}"
+
+    @property
+    def _digest(self) -> bytes:
+        return hashlib.sha256(str(self.folder).encode()).digest()
 
     def environment(self, name: str) -> dict[str, str]:
         raise StackError(f"{name} has the settings that docker-compose.yml gives it")
@@ -86,7 +90,7 @@ class ComposeStack(Stack):
         found = compose_command.containers(self.project, self._variables()) if self.exists() else []
         processes = {one.service: self._process(one) for one in found}
         return replace(
-            addresses(self.site, self._state, {one.service for one in found}), bucket=_BUCKET, processes=processes
+            addresses(self.site, self._state, {one.service for one in found}), bucket=BUCKET, processes=processes
         )
 
     async def start(self, name: str, env: Mapping[str, str] | None = None) -> Record:
@@ -125,7 +129,8 @@ class ComposeStack(Stack):
         return await asyncio.to_thread(compose_command.run, self.project, self._variables(), *arguments)
 
     def _variables(self) -> dict[str, str]:
-        return variables(self.site)
+        # Beside docker-compose.yml's own 172.30.91, so that an installation and this one can share an engine.
+        return variables(self.site) | {"NETWORK_PREFIX": f"172.29.{self._digest[0]}"}
 
     async def _answers(self) -> None:
         """The gateway is ready, and the proxy in front of it ends TLS."""
