@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bigdata_client import AsyncClient, BigDataError, Upload
@@ -27,6 +28,7 @@ class Count:
     loaded: int
     rows_sent: int
     lost: int
+    lost_by_broker: int
     runs_lost: Mapping[str, str]
     twice: int
     left_by_undo: int
@@ -38,7 +40,9 @@ class Count:
 async def count(stack: Stack, account: Account) -> Count:
     """Waits for everything that was accepted."""
     uploads, failed = await _ended(stack, account)
-    lost, twice = await _rows(stack, account, uploads)
+    rows = await _rows(stack, account, uploads)
+    runs = await _missing(stack, account) if rows.records_missing else []
+    lost_by_broker = sum(one.not_in_topic for one in runs)
     undone = await _undone(stack, account)
     broken = await broken_invariants(stack, account.request_ids)
     if ahead := await committed_past_effect(stack):
@@ -48,9 +52,10 @@ async def count(stack: Stack, account: Account) -> Count:
     return Count(
         loaded=len(uploads),
         rows_sent=sum(one.rows.total or 0 for one in uploads.values()),
-        lost=lost,
-        runs_lost=await _runs_lost(stack, account) if lost else {},
-        twice=twice,
+        lost=rows.files_lost + rows.records_missing - lost_by_broker,
+        lost_by_broker=lost_by_broker,
+        runs_lost={one.run: f"{one.missing} not shown, {one.in_topic} in the topic" for one in runs},
+        twice=rows.twice,
         left_by_undo=undone,
         failed=failed,
         broken=broken,
@@ -70,24 +75,34 @@ async def _ended(stack: Stack, account: Account) -> tuple[dict[str, Upload], Cou
     return ended, failed
 
 
-async def _rows(stack: Stack, account: Account, uploads: Mapping[str, Upload]) -> tuple[int, int]:
-    """Rows that were accepted and are not shown, and rows that are shown more often than once."""
+@dataclass(frozen=True)
+class _Rows:
+    """Of what was accepted: what is not shown, and what is shown more often than once."""
+
+    files_lost: int
+    records_missing: int
+    twice: int
+
+
+async def _rows(stack: Stack, account: Account, uploads: Mapping[str, Upload]) -> _Rows:
     sent = sum(account.records.values())
 
     async def records_shown() -> bool:
         return _records_shown(stack, account) >= sent
 
-    lost = sum(fit for upload_id, fit in account.files.items() if upload_id not in uploads)
-    try:
+    with suppress(AssertionError):
         await until("every record to be shown", records_shown, deadline_s=_SETTLED_S, every_s=1)
-    except AssertionError:
-        lost += sent - _records_shown(stack, account)
-    twice = max(0, _records_shown(stack, account) - sent)
+    records = _records_shown(stack, account)
+    never_ended = sum(fit for upload_id, fit in account.files.items() if upload_id not in uploads)
     expected = sum(account.files[upload_id] for upload_id in uploads)
     # Sent again after a 503, the first may have been loaded after all: the rows are those of the first.
     ids = {one.duplicate_of or upload_id for upload_id, one in uploads.items()}
-    ((shown, different),) = select(stack, _SHOWN, {"ids": list(ids)})
-    return lost + max(0, expected - int(different)), twice + int(shown) - int(different)
+    ((shown, different),) = ((int(count), int(emails)) for count, emails in select(stack, _SHOWN, {"ids": list(ids)}))
+    return _Rows(
+        files_lost=never_ended + max(0, expected - different),
+        records_missing=max(0, sent - records),
+        twice=max(0, records - sent) + shown - different,
+    )
 
 
 def _records_shown(stack: Stack, account: Account) -> int:
@@ -95,16 +110,29 @@ def _records_shown(stack: Stack, account: Account) -> int:
     return int(select(stack, _RECORDS, {"sources": sources})[0][0])
 
 
-async def _runs_lost(stack: Stack, account: Account) -> dict[str, str]:
-    """Of records that are not shown: whether the broker still has them, or lost what it acknowledged."""
+@dataclass(frozen=True)
+class _Missing:
+    """Records of one sending that are not shown, and how many of the sending the topic still has."""
+
+    run: str
+    sent: int
+    missing: int
+    in_topic: int
+
+    @property
+    def not_in_topic(self) -> int:
+        """Acknowledged by the broker and lost there: nobody behind it could have loaded them."""
+        return min(self.missing, max(0, self.sent - self.in_topic))
+
+
+async def _missing(stack: Stack, account: Account) -> list[_Missing]:
     shown = {str(source): int(count) for source, count in select(stack, _BY_RUN)}
-    missing = {run: sent - shown.get(f"run-{run}", 0) for run, sent in account.records.items()}
-    values = [one.value or b"" for one in await values_of(stack, INGEST_RECORDS)] if any(missing.values()) else []
-    return {
-        run: f"{count} not shown, {sum(run.encode() in value for value in values)} in the topic"
-        for run, count in missing.items()
-        if count
-    }
+    values = [one.value or b"" for one in await values_of(stack, INGEST_RECORDS)]
+    return [
+        _Missing(run, sent, sent - found, sum(run.encode() in value for value in values))
+        for run, sent in account.records.items()
+        if (found := shown.get(f"run-{run}", 0)) < sent
+    ]
 
 
 async def _undone(stack: Stack, account: Account) -> int:

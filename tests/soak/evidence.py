@@ -19,10 +19,11 @@ _HEAD = """# Evidence
 Written by `make soak` itself, from `docs/evidence/*.json`: one column for each run. A run asks, exports, uploads,
 undoes and produces records while a seeded scheduler kills, freezes, stops and cuts parts of the stack; then it counts
 in the stores. The same faults in the same order again: `SOAK_SEED` and `SOAK_MINUTES` of the table, and `KAFKA`, which
-is `local` or `apache`. The local broker keeps no promise across `kill -9`; it is killed on Apache Kafka only.
+is `local` or `apache`. The local broker keeps no promise across `kill -9`; it is killed on Apache Kafka only. And it
+loses what it acknowledges while it is being stopped: a record that is not in its topic any more counts as lost by it.
 
 """
-MUST_BE_NOTHING = (
+_MUST_BE_NOTHING = (
     "faults not survived", "load that broke off", "files failed", "rows lost", "rows twice", "rows left by an undo",
     "credits drift", "invariants broken", "minutes with more than the bound", "memory grown",
 )  # fmt: skip
@@ -31,8 +32,8 @@ _ROWS = (
     "restarted because dead or stuck",
     "requests answered", "requests refused or unanswered", "answers whose log entry was looked for",
     "load that broke off", "files loaded", "files failed", "files undone", "files in doubt", "rows sent in files",
-    "rows sent as records", "rows lost", "records lost, by run", "rows twice", "rows left by an undo", "credits drift",
-    "invariants broken",
+    "rows sent as records", "rows lost", "records that the broker lost", "records lost, by run", "rows twice",
+    "rows left by an undo", "credits drift", "invariants broken",
     "refused by the limit", "most admitted of a limit", "minutes with more than the limit",
     "minutes with more than the bound", "memory grown",
 )  # fmt: skip
@@ -69,9 +70,15 @@ two cores with other work, which the times of recovery show.
   not proven: the stack was gone when it was asked.
 - One answer of 3,600 was not in the log in the run that followed. It was counted when its headers had come, and a
   gateway is killed in mid-answer; now an answer counts when it is whole. Likely, not proven.
-- On the local broker 40 records, sent in one go and acknowledged, were not shown. Not explained: that broker is
-  stopped and started during a run. The count now says whether the topic still has what is missing.
+- On the local broker 40 records, sent in one go and acknowledged, were not shown, in two runs. In the second they had
+  been sent while the broker was being stopped, and its topic did not have them: it acknowledges what it no longer
+  writes. Counted apart since; on Apache Kafka such a loss would fail the run.
 """
+
+
+def must_be_nothing(broker: str) -> tuple[str, ...]:
+    """The rows that fail a run. Apache Kafka loses nothing that it acknowledged either."""
+    return (*_MUST_BE_NOTHING, "records that the broker lost") if broker != "local" else _MUST_BE_NOTHING
 
 
 def write(name: str, figures: dict[str, Any]) -> None:
