@@ -1,7 +1,8 @@
 """A broker that speaks the Kafka protocol: noida-db with only its Kafka service.
 
 It keeps across a clean stop what it had before; what it acknowledges while it stops may be lost (`make soak`).
-Killed (SIGKILL), it has lost nearly everything since its last snapshot: tests of a broker's crash belong on Apache Kafka (`make conformance`).
+Killed (SIGKILL), it has lost nearly everything since its last snapshot: tests of a broker's crash belong on
+Apache Kafka (`make conformance`).
 """
 
 import asyncio
