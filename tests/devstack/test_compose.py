@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from devstack import compose_command
+from bigdata_client.cli import build
+from bigdata_client.command.target import LocalStack
+from devstack import compose_command, local_stack, state
+from devstack.backup import backup
 from devstack.compose import PORTS, STORES, ComposeStack, variables
 from devstack.part import Site
 from devstack.process import StackError
@@ -68,6 +72,18 @@ async def test_stores_come_up_on_ports_and_with_secrets_that_stay(docker: Path) 
     assert started.endswith("up --detach --build postgres redis kafka clickhouse minio bucket prepare")
 
 
+async def test_commands_find_its_gateway_without_being_told(docker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = ComposeStack(docker / "home")
+    await stack.up(servers_only=True)
+    monkeypatch.setenv(local_stack.HOME, str(stack.folder))
+    assert local_stack.find() is None
+    known = state.load(stack.folder)
+    assert known is not None
+    known.user_key = "bd_user"
+    state.save(stack.folder, known)
+    assert local_stack.find() == LocalStack(stack.url(), "bd_user", known.secrets.admin_key)
+
+
 async def test_the_status_is_what_the_engine_says(docker: Path) -> None:
     stack = ComposeStack(docker / "home")
     await stack.up(servers_only=True)
@@ -105,13 +121,19 @@ async def test_a_folder_of_the_local_stack_is_refused(docker: Path) -> None:
         await ComposeStack(local).up()
 
 
-async def test_what_containers_cannot_do_is_said(docker: Path) -> None:
+async def test_what_containers_cannot_do_is_said(docker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = ComposeStack(docker / "home")
     await stack.up(servers_only=True)
     with pytest.raises(StackError, match="FAULTPOINTS cannot be given"):
         await stack.start("gateway", {"FAULTPOINTS": "x"})
     with pytest.raises(StackError, match="use the local stack"):
         await stack.start_extra("gateway")
+    with pytest.raises(StackError, match="in volumes"):
+        await backup(stack, docker / "archive")
+    (docker / "listed").write_text(json.dumps({"Service": "gateway", "State": "running"}))
+    monkeypatch.setenv("STACK", "compose")
+    shown = CliRunner().invoke(build(), ["logs", "gateway", "-C", str(stack.folder)])
+    assert f"docker compose -p {stack.project} logs gateway" in shown.stderr
 
 
 def test_every_variable_of_both_files_has_a_value() -> None:

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 from devstack import state
+from devstack.compose import ComposeStack
 from devstack.process import StackError
 from devstack.stack import Report, Stack, no_report
 
@@ -22,6 +23,8 @@ async def backup(stack: Stack, archive: Path, *, report: Report = no_report) -> 
     """
     if not stack.exists():
         raise StackError(f"no stack in {stack.folder}")
+    if isinstance(stack, ComposeStack):
+        raise StackError("containers keep their data in volumes: back them up as docs/operations.md says")
     if archive.exists():  # noqa: ASYNC240 - nothing else runs in a command
         raise StackError(f"{archive} exists: name another file")
     running = stack.status().running

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from bigdata_client.command import Exit, Json, fail
+from devstack.local_stack import COMPOSE_FOLDER, FOLDER
 
 if TYPE_CHECKING:
     from devstack.stack import Stack
@@ -18,8 +19,6 @@ T = TypeVar("T")
 Folder = Annotated[
     Path, typer.Option("--folder", "-C", envvar="BIGDATA_HOME", help="Data folder of the stack.", show_default=True)
 ]
-FOLDER = Path(".bigdata")
-_COMPOSE_FOLDER = Path(".bigdata-compose")
 _KINDS = {"local": ("devstack.stack", "Stack"), "compose": ("devstack.compose", "ComposeStack")}
 
 __all__ = ["FOLDER", "Folder", "Json", "open_stack", "run"]
@@ -34,7 +33,7 @@ def open_stack(folder: Path) -> "Stack":
     module, name = _KINDS[kind]
     try:
         stack: Stack = getattr(import_module(module), name)(
-            _COMPOSE_FOLDER if kind == "compose" and folder == FOLDER else folder
+            COMPOSE_FOLDER if kind == "compose" and folder == FOLDER else folder
         )
     except import_module("devstack.process").StackError as exc:
         fail(str(exc), Exit.FAILED)

@@ -20,7 +20,7 @@ from devstack.process import Record, StackError
 from devstack.stack import Progress, Report, Stack, no_report
 from devstack.status import ProcessStatus, Status, addresses
 
-BROKER = "compose"
+BROKER = state.COMPOSE
 # As `Site` names them; deploy/compose/loopback.yaml has them in capitals.
 PORTS = ("gateway", "gateway-ops", "credits", "credits-ops", "ingest-worker-ops", "audit-logger-ops", "proxy")
 STORES = ("postgres", "redis", "kafka", "clickhouse", "minio")
@@ -197,5 +197,6 @@ def variables(site: Site) -> dict[str, str]:
         "ADMIN_API_KEY": hashlib.sha256(secrets.admin_key.encode()).hexdigest(),
         "BIGDATA_HOST": "localhost",
         **shown,
-        "HTTPS_PORT": str(site.ports["proxy"]),
+        # A real installation shows its proxy to the world, this one to its own machine.
+        "HTTPS_PORT": f"127.0.0.1:{site.ports['proxy']}",
     }

@@ -10,14 +10,20 @@ from devstack.process import StackError
 
 HOME = "BIGDATA_HOME"
 FOLDER = Path(".bigdata")
+COMPOSE_FOLDER = Path(".bigdata-compose")
 
 
 def find() -> LocalStack | None:
     """None when no gateway was ever started here, or its state cannot be read: another address may be given."""
+    folder = COMPOSE_FOLDER if os.environ.get("STACK") == state.COMPOSE else FOLDER
     try:
-        known = state.load(Path(os.environ.get(HOME) or FOLDER).expanduser().resolve())
+        known = state.load(Path(os.environ.get(HOME) or folder).expanduser().resolve())
     except (StackError, OSError):
         return None
-    if known is None or "gateway" not in known.processes:
+    if known is None or not _had_gateway(known):
         return None
     return LocalStack(f"http://{HOST}:{known.ports['gateway']}", known.user_key, known.secrets.admin_key)
+
+
+def _had_gateway(known: state.State) -> bool:
+    return known.user_key is not None if known.kafka == state.COMPOSE else "gateway" in known.processes

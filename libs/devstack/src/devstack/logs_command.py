@@ -1,6 +1,7 @@
 """`bigdata logs`: what the parts of the stack write, or the live log of requests."""
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import typer
 
 from bigdata_client.command import Exit, Session, fail, with_session
 from bigdata_client.command.request_log import follow as follow_requests
-from devstack.command import FOLDER, Folder, Json
+from devstack.command import FOLDER, Folder, Json, open_stack
+from devstack.state import COMPOSE
 
 _POLL_S = 0.2
 Show: TypeAlias = Callable[[str, str], None]
@@ -32,6 +34,10 @@ def logs(
     if tail:
         _tail_requests(as_json=as_json)
         return
+    if os.environ.get("STACK") == COMPOSE:
+        containers = open_stack(folder).status().processes
+        commands = [one.log for part, one in containers.items() if name in (None, part)]
+        fail("\n".join(["containers keep their logs themselves:", *commands]), Exit.ABSENT)
     folder = folder.expanduser().resolve()
     files = {path.stem: path for path in sorted((folder / "logs").glob("*.log"))}
     if name is not None and name not in files:

@@ -16,6 +16,8 @@ from devstack.process import Record, StackError
 
 STATE_FILE = "stack.json"
 ROLES = ("gateway", "credits", "ingest", "audit")
+# A State's `kafka` when the folder is that of an installation of docker compose; the engine knows its processes.
+COMPOSE = "compose"
 _VERSION = 1
 _LOCK_S = 60.0
 _POLL_S = 0.05
@@ -47,7 +49,7 @@ class State:
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, Record] = field(default_factory=dict)
     user_key: str | None = None
-    # Which broker: `local`, `apache` or `apache3`. It stays what it was at the first start: its data is in the folder.
+    # Which broker: `local`, `apache`, `apache3`, or COMPOSE. It stays what it was at the first start: its data is here.
     kafka: str | None = None
     # What the last `up` was to start: a part that never came so far has no process to be found dead.
     wanted: list[str] = field(default_factory=list)
