@@ -29,6 +29,7 @@ class Consumer:
         self.positions: dict[TopicPartition, int] = {}
         self.commit_error: Exception | None = None
         self.waiting = list(waiting)
+        self.fetched = 0
 
     def assignment(self) -> set[TopicPartition]:
         return {PLACE}
@@ -48,6 +49,7 @@ class Consumer:
             await asyncio.sleep(timeout_ms / 1000)
             return {}
         assert len(self.waiting[0]) <= max_records
+        self.fetched += 1
         return {PLACE: self.waiting.pop(0)}
 
 
@@ -69,9 +71,9 @@ class WhileFetching:
 
     async def keep(self, records: Sequence[ConsumerRecord]) -> None:
         self.batches.append([record.offset for record in records])
-        left = len(self.consumer.waiting)
+        taken = len(self.batches)
         if TWO_AT_ONCE.are_reached(records):
-            await eventually(lambda: len(self.consumer.waiting) < left)
+            await eventually(lambda: self.consumer.fetched >= taken)
         if self.outcome is not None:
             raise self.outcome
 
@@ -159,3 +161,22 @@ async def test_an_intake_that_finishes_fetches_nothing_ahead() -> None:
     await intake.take(message_of(first, consumer))
     assert consumer.commits == [{PLACE: 2}]
     assert len(consumer.waiting) == 2
+
+
+async def test_a_batch_behind_one_that_fails_is_not_committed_though_it_was_done() -> None:
+    first, consumer = three_batches()
+    kept: list[int] = []
+
+    class FailsSlowly:
+        async def keep(self, records: Sequence[ConsumerRecord]) -> None:
+            if records[0].offset == 0:
+                await eventually(lambda: kept)
+                raise Transient("down")
+            kept.append(records[0].offset)
+
+    await Intake(FailsSlowly().keep, Progress(StoppedClock(), 60), SETTINGS, limits=TWO_AT_ONCE).take(
+        message_of(first, consumer)
+    )
+    assert kept == [2]
+    assert consumer.commits == []
+    assert consumer.positions == {PLACE: 0}

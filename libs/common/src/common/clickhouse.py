@@ -28,6 +28,7 @@ async def open_clickhouse(settings: ClickHouseSettings) -> AsyncIterator[AsyncCl
         connector_limit_per_host=settings.clickhouse_connections_max,
         connect_timeout=5,
         send_receive_timeout=settings.clickhouse_timeout_s,
+        # Values travel in the body: addresses are what logs keep, and a value may be a person's.
         form_encode_query_params=True,
     )
     try:

@@ -64,12 +64,13 @@ class BatchLimits:
 
 
 class Intake:
-    """Batches, one after the other. Whatever goes wrong with one, it is fetched again after a pause that doubles."""
+    """Batches in order. Whatever goes wrong with one, it is fetched again after a pause that doubles."""
 
     def __init__(self, take: Take, progress: Progress, retries: Retries, *, limits: BatchLimits | None = None) -> None:
         """`take` returns when the records are durable; dead letters are its own business.
 
-        With limits, batches are filled up to them, and behind a full one the next is fetched while it is taken.
+        With limits, batches are filled up to them, and behind a full one the next is fetched and its `take` begun: what
+        must not overlap, `take` keeps in order itself. Offsets are committed in order whatever overlaps.
         """
         self._take, self._limits = take, limits
         self._progress = progress
@@ -86,21 +87,33 @@ class Intake:
         batch: list[ConsumerRecord] = list(raw) if isinstance(raw, tuple) else [raw]
         if self._limits is not None:
             await self._limits.fill(consumer, batch)
-        while batch:
-            ahead: list[ConsumerRecord] = []
-            async with asyncio.TaskGroup() as both:
-                if self._limits is not None and self._limits.are_reached(batch) and not self._finishing:
-                    both.create_task(self._limits.fill(consumer, ahead))
-                durable, pause_s = await self._made_durable(consumer, batch)
-            if pause_s:
-                # Both, since only what was committed may stay behind the consumer.
-                rewind(consumer, [*batch[durable:], *ahead])
-                await asyncio.sleep(pause_s)
-                return
-            batch = ahead
+        taking: asyncio.Task[_Taken] | None = asyncio.create_task(self._taken(batch))
+        following: asyncio.Task[_Taken] | None = None
+        try:
+            while taking is not None:
+                ahead = await self._fetched_behind(consumer, batch)
+                following = asyncio.create_task(self._taken(ahead)) if ahead else None
+                taken = await taking
+                await _commit(consumer, batch[: taken.durable])
+                if taken.pause_s:
+                    await _ended(following)
+                    # Both: only what was committed may stay behind the consumer.
+                    rewind(consumer, [*batch[taken.durable :], *ahead])
+                    await asyncio.sleep(taken.pause_s)
+                    return
+                batch, taking, following = ahead, following, None
+        finally:
+            await _ended(taking, following)
 
-    async def _made_durable(self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]) -> tuple[int, float]:
-        """How many of the records are durable and committed, and how long the others must wait."""
+    async def _fetched_behind(
+        self, consumer: AIOKafkaConsumer, batch: Sequence[ConsumerRecord]
+    ) -> list[ConsumerRecord]:
+        ahead: list[ConsumerRecord] = []
+        if self._limits is not None and self._limits.are_reached(batch) and not self._finishing:
+            await self._limits.fill(consumer, ahead)
+        return ahead
+
+    async def _taken(self, records: Sequence[ConsumerRecord]) -> "_Taken":
         first = records[0]
         self._progress.moved(first.timestamp)
         log = _log.bind(topic=first.topic, offset=first.offset, records=len(records))
@@ -109,18 +122,16 @@ class Intake:
                 await self._take(records)
         except Partly as exc:
             log.warning("records wait until somebody has looked", reason=str(exc), pause_s=self._max_s, taken=exc.count)
-            await _commit(consumer, records[: exc.count])
-            return exc.count, self._max_s
+            return _Taken(exc.count, self._max_s)
         except Transient as exc:
             log.warning("records wait", reason=str(exc), pause_s=self._pause_s)
-            return 0, self._next_pause()
+            return _Taken(0, self._next_pause())
         except Exception:
             # A fault of ours. FastStream would swallow it, and the next commit would lose these records.
             log.exception("records failed", pause_s=self._pause_s)
-            return 0, self._next_pause()
+            return _Taken(0, self._next_pause())
         self._pause_s = self._first_s
-        await _commit(consumer, records)
-        return len(records), 0
+        return _Taken(len(records), 0)
 
     def _next_pause(self) -> float:
         pause_s = self._pause_s
@@ -128,13 +139,29 @@ class Intake:
         return pause_s
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """How many of the records are durable, and how long the others must wait."""
+
+    durable: int
+    pause_s: float
+
+
+async def _ended(*tasks: "asyncio.Task[_Taken] | None") -> None:
+    """Their outcome is of no interest any more: what they did not finish is fetched again."""
+    left = [task for task in tasks if task is not None and not task.done()]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left)
+
+
 async def _commit(consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]) -> None:
     """Exactly these: the consumer's own position may be behind records that are not durable yet."""
-    next_offsets: dict[TopicPartition, int] = {}
-    for record in records:
-        place = TopicPartition(record.topic, record.partition)
-        next_offsets[place] = max(record.offset + 1, next_offsets.get(place, 0))
-    ours = {place: offset for place, offset in next_offsets.items() if place in consumer.assignment()}
+    # Within a partition they come in order, so the last one says where to go on. A rebalance may have taken some.
+    last = {(record.topic, record.partition): record.offset for record in records}
+    assigned = consumer.assignment()
+    ours = {place: offset + 1 for at, offset in last.items() if (place := TopicPartition(*at)) in assigned}
     if not ours:
         return
     try:

@@ -29,9 +29,17 @@ class AuditTrail:
         self._bury = bury
         self._clock = clock
         self._settings = settings
+        self._keeping = asyncio.Lock()
 
     async def keep(self, records: Sequence[ConsumerRecord]) -> None:
-        """When it returns, every record is in the log or in the dead letters. Raises Transient: try all again."""
+        """When it returns, every record is in the log or in the dead letters. Raises Transient: try all again.
+
+        One batch after the other: two at once would wait for one another at the rollups of the same users.
+        """
+        async with self._keeping:
+            await self._keep(records)
+
+    async def _keep(self, records: Sequence[ConsumerRecord]) -> None:
         faultpoint("audit.fetched")
         poison: list[_Poison] = []
         writing: asyncio.Task[list[_Poison]] | None = None

@@ -7,6 +7,7 @@ server that was killed remembers of the try before (decision 19).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from aiokafka import ConsumerRecord
@@ -43,6 +44,7 @@ class RecordLoader:
         self._manifest, self._clickhouse, self._datasets = manifest, clickhouse, datasets
         self._counts = RecordCounts(manifest)
         self._bury, self._settings = bury, settings
+        self._reading, self._loading = asyncio.Lock(), asyncio.Lock()
         self._budget = DeadLetterBudget(
             INGEST_RECORDS.name,
             count_max=settings.dead_letters_max,
@@ -52,19 +54,24 @@ class RecordLoader:
     async def take(self, messages: Sequence[ConsumerRecord]) -> None:
         """When it returns, every message is a row or a dead letter, or of somebody who was erased since it was sent.
 
-        Raises Transient: all again later.
+        One batch is read while the one before it is loaded. Raises Transient: all again later.
         """
-        self._refuse_if_spent()
         faultpoint("records.fetched")
-        async with erasures_since(self._manifest, min(message.timestamp for message in messages)) as erasures:
-            batch = await asyncio.to_thread(self._read, messages, erasures)
+        async with AsyncExitStack() as held:
+            oldest_ms = min(message.timestamp for message in messages)
+            erasures = await held.enter_async_context(erasures_since(self._manifest, oldest_ms))
+            async with self._reading:
+                batch = await asyncio.to_thread(self._read, messages, erasures)
+                # Before reading is free for the next batch: so they are loaded in their order.
+                await held.enter_async_context(self._loading)
+            self._refuse_if_spent()
             taken = self._budget.affords(len(messages), list(batch.poison))
             if taken < len(messages):
                 batch = self._read(messages[:taken], erasures)
             await self._load(messages[:taken], batch)
-        if taken < len(messages):
-            self._budget.stop()
-            raise Partly(taken, self._spent())
+            if taken < len(messages):
+                self._budget.stop()
+                raise Partly(taken, self._spent())
 
     async def ask(self) -> None:
         """For /readyz: whether records are consumed."""
