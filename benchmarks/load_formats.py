@@ -5,10 +5,6 @@ The baseline is ClickHouse loading the CSV alone, with the same normalisation in
 
 import asyncio
 import os
-import time
-from io import BytesIO
-
-import pandas as pd
 
 from benchmarks.load_files import FORMATS, ByClickHouse, as_csv, as_xml, load
 from benchmarks.report import Figure
@@ -17,7 +13,6 @@ from devstack.stack import Stack
 
 ROWS = int(os.environ.get("BENCH_LOADED", "1000000"))
 _ROUNDS = 2  # alternating; the best of each counts
-_PANDAS_ROWS = 50_000
 _TO_REACH = {"people.csv": 0.6, "people.jsonl": 0.5, "people.parquet": 0.6, "people.xml": 0.15, "people.csv.gz": 0.5}
 _PANDAS_TIMES = 3
 
@@ -45,16 +40,14 @@ async def run(stack: Stack, rows: int = ROWS) -> list[Figure]:
         )
         for filename, taken in seconds.items()
     ]
-    return [*figures, _against_pandas(rows / seconds["people.xml"])]
+    return [*figures, await asyncio.to_thread(_against_pandas, alone, rows, rows / seconds["people.xml"])]
 
 
-def _against_pandas(ours: float) -> Figure:
-    """Its reading alone, without any load."""
-    data = as_xml(_PANDAS_ROWS, "pandas")
-    begin = time.perf_counter()
-    pd.read_xml(BytesIO(data), parser="lxml")
-    rate = _PANDAS_ROWS / (time.perf_counter() - begin)
+def _against_pandas(alone: ByClickHouse, rows: int, ours: float) -> Figure:
+    """As many rows by pandas.read_xml: its data frame is inserted, and normalised in SQL as the baseline is."""
+    tag = f"t{new_id().hex[-8:]}"
+    rate = rows / alone.load_xml_by_pandas(as_xml(rows, tag), rows, tag)
     reached = ours >= _PANDAS_TIMES * rate
     return Figure(
-        "I2", "the XML, against pandas.read_xml alone", "rows/s", ours, rate, f">= {_PANDAS_TIMES} x", reached
+        "I2", "the XML, against a load by pandas.read_xml", "rows/s", ours, rate, f">= {_PANDAS_TIMES} x", reached
     )

@@ -19,6 +19,8 @@ from common.tracing import consuming
 Take = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
 
 _log = get_logger(__name__)
+# Records, which take the library about 5 ms.
+_FETCHED_AT_ONCE = 2000
 
 
 class Retries(Protocol):
@@ -53,11 +55,13 @@ class BatchLimits:
         # A broker that goes away now ends the batch; what was fetched before is taken.
         with suppress(KafkaError):
             while len(batch) < self.rows_max and size < self.bytes_max and (left_s := until - clock.time()) > 0:
-                rows_left = self.rows_max - len(batch)
-                found = await consumer.getmany(timeout_ms=int(left_s * 1000), max_records=rows_left)
+                rows = min(_FETCHED_AT_ONCE, self.rows_max - len(batch))
+                found = await consumer.getmany(timeout_ms=int(left_s * 1000), max_records=rows)
                 for more in found.values():
                     batch += more
                     size += _bytes(more)
+                # The library does not pause where records are there: whoever waits for a server comes in between.
+                await asyncio.sleep(0)
 
     def are_reached(self, batch: Sequence[ConsumerRecord]) -> bool:
         return len(batch) >= self.rows_max or _bytes(batch) >= self.bytes_max

@@ -1,14 +1,9 @@
 """`python -m audit serve` (the default) or `python -m audit migrate`."""
 
-import gc
-
 from audit.settings import Settings
 from common.command import serve_or_migrate
-from common.lifecycle import until_stopped
+from common.lifecycle import expect_batches, until_stopped
 from common.logs import get_logger
-
-# A batch is tens of thousands of small objects without cycles: looking for some every 700 took a fifth of the time.
-_GC_THRESHOLD = 200_000
 
 _log = get_logger(__name__)
 
@@ -20,7 +15,7 @@ def main() -> None:
 async def _serve(settings: Settings) -> None:
     from audit.wiring import open_audit_logger  # noqa: PLC0415 - `migrate` starts without the whole service
 
-    gc.set_threshold(_GC_THRESHOLD)
     async with open_audit_logger(settings):
+        expect_batches()
         _log.info("serving")
         await until_stopped()

@@ -5,6 +5,7 @@ Pure: no I/O. Every message becomes a row or has a reason why it cannot.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,9 @@ class RecordBlock:
     messages: Sequence[ConsumerRecord]
     places: Sequence[int]
 
+    @cached_property
     def encoded(self) -> dataset_table.Block:
+        """Made at the first asking; of what a batch has, by its `encode`."""
         return dataset_table.encoded(self.rows, _origin(self.messages))
 
     def half(self, which: slice) -> "RecordBlock":
@@ -67,6 +70,11 @@ class RecordBatch:
     blocks: Sequence[RecordBlock]
     poison: Mapping[int, str]
     erased: frozenset[int] = frozenset()
+
+    def encode(self) -> None:
+        """Blocking: some 20 ms of work."""
+        for block in self.blocks:
+            _ = block.encoded
 
 
 def read_batch(

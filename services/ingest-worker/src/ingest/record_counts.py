@@ -43,10 +43,11 @@ class RecordCounts:
         others are dead. What is delivered again raises versions again and counts nothing.
         """
         topic = messages[0].topic
-        partitions = np.fromiter((one.partition for one in messages), np.int64, len(messages))
-        offsets = np.fromiter((one.offset for one in messages), np.int64, len(messages))
+        partitions = np.array([one.partition for one in messages], np.int64)
+        offsets = np.array([one.offset for one in messages], np.int64)
         row, left_out = np.zeros(len(messages), np.bool_), np.zeros(len(messages), np.bool_)
-        row[[place for places in loaded.values() for place in places]] = True
+        for places in loaded.values():
+            row[list(places)] = True
         left_out[list(erased)] = True
         new = np.zeros(len(messages), np.bool_)
         async with self._manifest.transaction() as connection:

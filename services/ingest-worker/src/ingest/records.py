@@ -96,9 +96,8 @@ class RecordLoader:
 
     async def _insert(self, block: RecordBlock) -> dict[int, str]:
         """One row that ClickHouse refuses must not take its block along: halves are tried until it stands alone."""
-        encoded = await asyncio.to_thread(block.encoded)
         try:
-            await dataset_table.load(self._clickhouse, block.dataset, encoded, f"records:{new_id()}")
+            await dataset_table.load(self._clickhouse, block.dataset, block.encoded, f"records:{new_id()}")
         except Permanent as exc:
             count = len(block.rows)
             if count == 1:
@@ -110,13 +109,16 @@ class RecordLoader:
 
     def _read(self, messages: Sequence[ConsumerRecord], erasures: Mapping[str, Erasures]) -> RecordBatch:
         limits = self._settings
-        return read_batch(
+        batch = read_batch(
             messages,
             self._datasets,
             rows_max=limits.records_rows_max,
             bytes_max=limits.records_bytes_max,
             erasures=erasures,
         )
+        # Now, while the batch before is loaded, and not when its turn has come.
+        batch.encode()
+        return batch
 
     def _refuse_if_spent(self) -> None:
         if self._budget.spent:
@@ -159,8 +161,9 @@ async def _unparsed(
     return message
 
 
-def _loaded(blocks: Sequence[RecordBlock], poison: Collection[int]) -> dict[str, set[int]]:
-    loaded: dict[str, set[int]] = {}
+def _loaded(blocks: Sequence[RecordBlock], poison: Collection[int]) -> dict[str, list[int]]:
+    loaded: dict[str, list[int]] = {}
     for block in blocks:
-        loaded.setdefault(block.dataset.name, set()).update(set(block.places).difference(poison))
+        places = [place for place in block.places if place not in poison] if poison else block.places
+        loaded.setdefault(block.dataset.name, []).extend(places)
     return loaded

@@ -1,7 +1,8 @@
 """XML as JSON lines: one object per record element, with the line that it begins on.
 
 A field is a child element (its name without the namespace) or an attribute; a name that repeats becomes a list, an
-element with elements inside an object. An empty element has no value, as data frames write it. DTDs are refused, so
+element with elements inside an object. An empty element has no value, as data frames write it and as XML Schema's `nil`
+asks for; other attributes of a text say how it is meant, not what it is, and are passed over. DTDs are refused, so
 there are no entities but the five of XML; the parser's own bounds hold: 256 levels, 10 MB a text.
 """
 
@@ -19,9 +20,8 @@ from ingest.formats.sandboxed.pipes import Given, Output, Refusal
 _ASKED_BYTES, _PIECE_BYTES = 4 << 20, 256 << 10
 # The prolog in small steps: a DTD is refused before anything that it defines is used.
 _FIRST_PIECE_BYTES, _PROLOG_BYTES_MAX = 1 << 10, 1 << 20
-_BLOCK_BYTES, _BLOCK_RECORDS = 8 << 20, 50_000
+_BLOCK_BYTES, _BLOCK_RECORDS = 16 << 20, 50_000
 _PATHS_MAX, _FIELDS_MAX = 1000, 1000
-_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 
 Fields = dict[str, Any]
 Path = tuple[str, ...]
@@ -49,16 +49,21 @@ def _send(output: Output, lines: list[int], texts: bytearray) -> None:
 
 def _records(given: Given, path: list[str]) -> Iterator[tuple[int, Fields]]:
     names: dict[str, str] = {}
+    # Of the record before: most have the same, and need not be looked at again.
+    around: Any = None
     parser = _parser("end", tag=f"{{*}}{path[-1]}")
     for _ in _fed(parser, given):
         for _, element in parser.read_events():
-            if not _is_at(element, path):
-                continue
+            parent = element.getparent()
+            if parent is None or parent is not around:
+                if not _is_at(element, path):
+                    continue
+                around = parent
             yield element.sourceline, _fields(element, names)
             element.clear()
             # What came before is done with: the tree never holds more than what is being read.
             while element.getprevious() is not None:
-                del element.getparent()[0]
+                del parent[0]
 
 
 def _parser(*events: Literal["start", "end"], tag: str | None = None) -> Any:
@@ -130,13 +135,12 @@ def _after_prolog(given: Given) -> Iterator[bytes]:
 
 def _fields(element: Any, names: dict[str, str]) -> Fields:
     fields: Fields = {}
-    for name, value in element.attrib.items():
+    for name, value in element.items():
         fields[_local(name, names)] = value
     for child in element:
         tag = child.tag
         name = names.get(tag) or _local(tag, names)
-        # items() makes no view of the attributes, which attrib would for every field.
-        value = _value(child, names) if len(child) or child.items() else child.text
+        value = _fields(child, names) if len(child) else child.text
         if name in fields:
             fields[name] = [*_listed(fields[name]), value]
         else:
@@ -144,13 +148,6 @@ def _fields(element: Any, names: dict[str, str]) -> Fields:
     if not fields and element.text and element.text.strip():
         fields[_local(element.tag, names)] = element.text
     return fields
-
-
-def _value(element: Any, names: dict[str, str]) -> Any:
-    """Of an element that is more than its text. Attributes of a text say how it is meant, not what it is."""
-    if element.get(_NIL) in {"true", "1"}:
-        return None
-    return _fields(element, names) if len(element) else element.text
 
 
 def _listed(value: Any) -> list[Any]:
