@@ -54,7 +54,7 @@ fuzz: setup  ## bytes that nobody thought of, for readers, planner and parsers: 
 check: setup  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services/*/src libs/*/src tests
+	$(BIN)/mypy services/*/src libs/*/src tests benchmarks
 
 scan: setup  ## secrets in the tree that nobody has looked at
 	PYTHONPATH=tests $(BIN)/python -m support.secrets_scan

@@ -132,7 +132,7 @@ async def _written_by_audit_logger(
             break
         await asyncio.sleep(0.02)
     await starting
-    return (written - first) / (now - first_at)
+    return float((written - first) / (now - first_at))
 
 
 async def _caught_up(connection: "asyncpg.Connection[asyncpg.Record]", stack: Stack) -> int:

@@ -20,8 +20,8 @@ def _append_event(self: Spool, event: bytes, _: Captured | Released | None, user
 
 
 def without_credits() -> None:
-    CreditsClient.reserve = _held  # type: ignore[method-assign]  # that is what this process is for
-    Spool.append = _append_event  # type: ignore[method-assign]  # likewise
+    CreditsClient.reserve = _held  # type: ignore[method-assign, assignment]  # that is what this process is for
+    Spool.append = _append_event  # type: ignore[method-assign, assignment]  # likewise
 
 
 if __name__ == "__main__":

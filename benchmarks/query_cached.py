@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from benchmarks.http_load import connect, drive
+from benchmarks.http_load import Load, connect, drive
 from benchmarks.own_gateway import own_gateway
 from benchmarks.query_world import asker, fill
 from benchmarks.report import Figure
@@ -33,7 +33,7 @@ async def run(stack: Stack) -> list[Figure]:
     connection = await connect(one.host, one.port)
     answer = await connection.ask(request)
     connection.close()
-    bare, charged, free = [], [], []
+    bare, charged, free = list[Load](), list[Load](), list[Load]()
     async with _bare(answer) as bare_port, own_gateway(stack, "benchmarks.free_gateway", "free") as free_port:
         for _ in range(_ROUNDS):
             for port, loads in ((bare_port, bare), (one.port, charged), (free_port, free)):

@@ -26,7 +26,7 @@ async def _send_nothing(*_: Any) -> None:
 def without_audit() -> None:
     Spool.append = _append_settlements  # type: ignore[method-assign]  # that is what this process is for
     audit_trail._event = _no_event  # noqa: SLF001 - likewise
-    spool_sender._audit = _send_nothing  # noqa: SLF001 - likewise
+    spool_sender._audit = _send_nothing  # type: ignore[assignment]  # noqa: SLF001 - likewise
 
 
 if __name__ == "__main__":
