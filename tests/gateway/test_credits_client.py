@@ -45,12 +45,16 @@ class _Service:
             return web.json_response({}, status=422)
         return web.json_response({"outcomes": [self.answer(operation) for operation in operations]})
 
+    async def too_slow(self, _: web.Request) -> web.Response:
+        return web.json_response({}, status=503)
+
 
 @asynccontextmanager
 async def _client(folder: Path, **settings: Any) -> AsyncIterator[tuple[CreditsClient, _Service]]:
     service = _Service()
     app = web.Application(client_max_size=8 << 20)
     app.router.add_post("/v1/batch", service.batch)
+    app.router.add_get("/v1/too-slow", service.too_slow)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -140,6 +144,15 @@ async def test_an_outage_is_answered_fast_and_ends_by_itself(tmp_path: Path) -> 
                     break
                 except Unavailable:
                     await asyncio.sleep(0.05)
+
+
+async def test_reads_that_fail_stop_nobody_from_being_charged(tmp_path: Path) -> None:
+    async with _client(tmp_path) as (client, service):
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await client.read("/v1/too-slow")
+        assert (await _reserve(client, 1)).ok
+        assert len(service.batches) == 1
 
 
 async def test_a_silent_service_is_given_up_at_the_deadline(tmp_path: Path) -> None:

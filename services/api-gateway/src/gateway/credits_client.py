@@ -25,14 +25,13 @@ from common.logs import get_logger
 from common.metrics import counter
 from common.prices import credits as as_credits
 from common.tracing import carried, span
+from gateway.breaker import Breaker
 from gateway.merging import Merging
 from gateway.settings import Settings
 
 _log = get_logger(__name__)
 _BATCH_MAX = 512
 _BATCH_BYTES_MAX = 4 << 20
-_FAILURES_TO_OPEN = 3
-_OPEN_S = 1.0
 _BAD_REQUEST = frozenset({400, 413, 422})
 _calls = counter("bigdata_credit_calls_total", "Calls of the credits service", "result")
 
@@ -49,32 +48,6 @@ class _Cut(_Broken):
     """The connection failed: worth one more try on another."""
 
 
-class Breaker:
-    """Answers at once while the service is down: after three failures in a row, one caller a second tries."""
-
-    def __init__(self, clock: Clock, call_s: float) -> None:
-        self._clock = clock
-        self._call_s = call_s
-        self._failures = 0
-        self._closed_again_at = 0.0
-
-    def admit(self) -> None:
-        """Raises Unavailable. Asked before queueing: nobody waits behind the one who tries."""
-        if self._failures < _FAILURES_TO_OPEN:
-            return
-        now = self._clock.monotonic()
-        if now < self._closed_again_at:
-            raise Unavailable("Credits are not available, try again shortly")
-        self._closed_again_at = now + self._call_s + _OPEN_S
-
-    def succeeded(self) -> None:
-        self._failures = 0
-
-    def failed(self) -> None:
-        self._failures += 1
-        self._closed_again_at = self._clock.monotonic() + _OPEN_S
-
-
 class CreditsClient:
     """Calls merge: what waits while one POST /v1/batch is in flight leaves together in the next."""
 
@@ -86,6 +59,8 @@ class CreditsClient:
         self._pooled = pooled
         self._fresh = fresh
         self._breaker = Breaker(clock, settings.credits_timeout_s)
+        # Of its own: a statement that takes too long must not stop anybody from being charged.
+        self._reads = Breaker(clock, settings.credits_timeout_s)
         self._merging: Merging[bytes, Outcome | RefusedOperation] = Merging(
             self._post_batch,
             batch_max=_BATCH_MAX,
@@ -150,8 +125,8 @@ class CreditsClient:
 
     async def read(self, path: str, params: Mapping[str, str] | None = None) -> tuple[Any, Mapping[str, str]]:
         """GET of one of the service's routes: the JSON and the headers. Raises NotFound, Unavailable."""
-        self._breaker.admit()
-        status, raw, headers = await self._call("GET", path, None, params)
+        self._reads.admit()
+        status, raw, headers = await self._call(self._reads, "GET", path, params=params)
         if status == NotFound.status:
             raise NotFound
         if status != 200:  # noqa: PLR2004 - the only success of a read
@@ -179,7 +154,7 @@ class CreditsClient:
 
     async def _post_batch(self, operations: list[bytes]) -> list[Outcome | RefusedOperation]:
         body = b"".join((b'{"operations":[', b",".join(operations), b"]}"))
-        status, raw, _ = await self._call("POST", "/v1/batch", body)
+        status, raw, _ = await self._call(self._breaker, "POST", "/v1/batch", body)
         if status in _BAD_REQUEST:
             return await self._without_the_bad_one(operations, raw)
         outcomes = Outcomes.model_validate_json(raw).outcomes
@@ -194,7 +169,13 @@ class CreditsClient:
         return [*await self._post_batch(operations[:half]), *await self._post_batch(operations[half:])]
 
     async def _call(
-        self, method: str, path: str, body: bytes | None, params: Mapping[str, str] | None = None
+        self,
+        breaker: Breaker,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
         """One try on a pooled connection, one on a fresh one: every operation is safe to repeat by its key."""
         try:
@@ -205,10 +186,10 @@ class CreditsClient:
                 answer = await self._try(self._fresh, method, path, body, params)
         except _Broken as exc:
             _calls.labels("unavailable").inc()
-            self._breaker.failed()
+            breaker.failed()
             raise Unavailable("Credits are not available, try again shortly") from exc
         _calls.labels("ok").inc()
-        self._breaker.succeeded()
+        breaker.succeeded()
         return answer
 
     async def _try(
