@@ -8,6 +8,9 @@ from common.health import QuietServer, open_ops_port
 from common.lifecycle import serve_until_stopped
 from credits.settings import Settings
 
+# Longer than the gateway's client keeps an idle connection (15 s): who asks must be the one who closes.
+_KEEP_ALIVE_S = 30
+
 
 def main() -> None:
     serve_or_migrate("credits", "Owns every balance.", Settings, serve=_serve)
@@ -38,6 +41,7 @@ def _uvicorn(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         server_header=False,
         date_header=False,
         proxy_headers=False,
