@@ -113,11 +113,11 @@ def test_halves_of_a_block_are_its_rows() -> None:
     first, second = block.half(slice(None, 2)), block.half(slice(2, None))
     assert [*first.places, *second.places] == [0, 1, 2, 3, 4]
     assert second.rows.columns["email"].to_pylist() == [f"p{number}@example.com" for number in (2, 3, 4)]
-    assert second.encoded().rows == 3
+    assert second.encoded.rows == 3
 
 
 def test_equal_messages_make_equal_blocks_and_other_offsets_other_versions() -> None:
-    once, again, later = (read(message(person(1), offset=offset)).blocks[0].encoded() for offset in (5, 5, 6))
+    once, again, later = (read(message(person(1), offset=offset)).blocks[0].encoded for offset in (5, 5, 6))
     assert once.digest == again.digest != later.digest
 
 
