@@ -62,7 +62,7 @@ class Settings(PostgresSettings, ClickHouseSettings, RedisSettings, KafkaSetting
     spool_folder: Path = Field(description="finished requests not yet acknowledged; must outlive the process")
     spool_bytes_max: int = Field(1 << 30, ge=1 << 16, description="beyond it finished requests are dropped and counted")
     spool_segment_bytes_max: int = Field(4 << 20, ge=1 << 12)
-    spool_linger_s: float = Field(0.08, ge=0, le=0.09, description="how long settlements gather before they are sent")
+    spool_linger_s: float = Field(0.06, ge=0, le=0.09, description="how long settlements gather before they are sent")
 
     query_timeout_s: float = Field(30, gt=0, le=300, description="at most what the ClickHouse profile allows")
     stream_timeout_s: float = Field(300, gt=0, le=300, description="longest export; the ClickHouse profile's maximum")

@@ -16,7 +16,7 @@ class Settings(PostgresSettings, KafkaSettings):
     audit_housekeeping_s: float = Field(3600, gt=0, le=86_400, description="between two looks at the partitions")
     batch_rows_max: int = Field(20_000, ge=1, le=50_000, description="events between two commits of offsets")
     batch_bytes_max: int = Field(32 << 20, ge=1 << 20, le=1 << 28, description="of the events of one batch")
-    batch_gather_s: float = Field(0.1, ge=0, le=5, description="how long events gather before they are written")
+    batch_gather_s: float = Field(0.05, ge=0, le=5, description="how long events gather before they are written")
     batch_ms_max: int = Field(100, ge=1, le=10_000, description="wait for an event before looking again")
     retry_first_s: float = Field(0.2, gt=0, le=10, description="pause after a first failure; doubles")
     retry_max_s: float = Field(5, gt=0, le=15, description="longest pause between two tries of one batch")
