@@ -81,7 +81,7 @@ def _figures(
         "rows sent as records": sum(account.records.values()),
         "rows lost": counted.lost,
         "records that the broker lost": counted.lost_by_broker,
-        "log entries that the broker lost": counted.entries_lost_by_broker,
+        "log entries that the topic does not have either": counted.entries_not_in_topic,
         "records lost, by run": dict(counted.runs_lost),
         "rows twice": counted.twice,
         "rows left by an undo": counted.left_by_undo,

@@ -1,7 +1,7 @@
-"""What a broker acknowledged and does not have: nobody behind it could have written that.
+"""What is missing at the end: whether the topic still has it.
 
-The local broker loses what it acknowledges while it is being stopped. It is counted, and no fault of ours; on Apache
-Kafka it fails a run.
+A record was acknowledged before it counts as sent, so one that is not in its topic was lost by the broker: the local
+one does that while it is being stopped, and it is no fault of ours. On Apache Kafka it fails a run.
 """
 
 from collections.abc import Collection
@@ -19,10 +19,6 @@ _BY_RUN = "SELECT source, count() FROM bigdata.people FINAL WHERE startsWith(sou
 _NOT_LOGGED = """
     SELECT id::text FROM unnest($1::uuid[]) AS id
      WHERE NOT EXISTS (SELECT FROM audit.request_log WHERE event_id = id)
-"""
-_CHARGED_NOT_LOGGED = """
-    SELECT hold_id::text FROM credits.holds
-     WHERE captured > 0 AND NOT EXISTS (SELECT FROM audit.request_log l WHERE l.hold_id = holds.hold_id)
 """
 
 
@@ -53,27 +49,14 @@ async def runs_missing(stack: Stack, account: Account) -> list[Run]:
     ]
 
 
-@dataclass(frozen=True)
-class Entries:
-    """Of the log, and of those the ones that a charge belongs to."""
-
-    requests: int = 0
-    charges: int = 0
-
-
-async def entries_lost(stack: Stack, request_ids: Collection[str]) -> Entries:
-    """Neither in the log nor in its topic."""
+async def entries_not_in_topic(stack: Stack, request_ids: Collection[str]) -> int:
+    """Neither in the log nor in its topic. Whether the broker lost them or never had them, this cannot tell."""
     connection = await asyncpg.connect(str(stack.status().postgres))
     try:
         requests = [id_ for (id_,) in await connection.fetch(_NOT_LOGGED, list(request_ids))]
-        charges = [id_ for (id_,) in await connection.fetch(_CHARGED_NOT_LOGGED)]
     finally:
         await connection.close()
-    if not requests and not charges:
-        return Entries()
+    if not requests:
+        return 0
     topic = b"\n".join(one.value or b"" for one in await values_of(stack, AUDIT_REQUESTS))
-    return Entries(_absent(requests, topic), _absent(charges, topic))
-
-
-def _absent(ids: Collection[str], text: bytes) -> int:
-    return sum(id_.encode() not in text for id_ in ids)
+    return sum(id_.encode() not in topic for id_ in requests)

@@ -1,15 +1,14 @@
 """What must be there at the end, counted in the stores: rows of files and records, and every invariant."""
 
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from bigdata_client import AsyncClient, BigDataError, Upload
 from devstack.reconcile import ask, books_of_stack, drifts
 from devstack.stack import Stack
-from soak.broker_losses import entries_lost, runs_missing
+from soak.broker_losses import entries_not_in_topic, runs_missing
 from soak.load import Account
 from support.invariants import broken_invariants
 from support.offsets import chunks_given_up, committed_past_effect
@@ -19,7 +18,6 @@ from support.uploads import select
 _SETTLED_S = 300.0
 # What a file's own rows are when they fit: counted by e-mail address, of which there are no two.
 _SHOWN = "SELECT count(), uniqExact(email) FROM bigdata.people FINAL WHERE upload_id IN {ids:Array(String)}"
-_NOT_LOGGED = "I4 answered requests that are not in the log"
 _RECORDS = "SELECT count() FROM bigdata.people FINAL WHERE source IN {sources:Array(String)}"
 
 
@@ -29,7 +27,7 @@ class Count:
     rows_sent: int
     lost: int
     lost_by_broker: int
-    entries_lost_by_broker: int
+    entries_not_in_topic: int
     runs_lost: Mapping[str, str]
     twice: int
     left_by_undo: int
@@ -46,10 +44,6 @@ async def count(stack: Stack, account: Account) -> Count:
     lost_by_broker = sum(one.lost_by_broker for one in runs)
     undone = await _undone(stack, account)
     broken = await broken_invariants(stack, account.request_ids)
-    drifted = dict(drifts(ask(books_of_stack(stack))))
-    entries = await entries_lost(stack, account.request_ids)
-    _forgive(broken, _NOT_LOGGED, entries.requests)
-    _forgive(drifted, "captures_without_audit", entries.charges)
     if ahead := await committed_past_effect(stack):
         broken["I5 partitions committed past the last durable effect"] = len(ahead)
     if given_up := await chunks_given_up(stack):
@@ -59,22 +53,14 @@ async def count(stack: Stack, account: Account) -> Count:
         rows_sent=sum(one.rows.total or 0 for one in uploads.values()),
         lost=rows.files_lost + rows.records_missing - lost_by_broker,
         lost_by_broker=lost_by_broker,
-        entries_lost_by_broker=max(entries.requests, entries.charges),
+        entries_not_in_topic=await entries_not_in_topic(stack, account.request_ids),
         runs_lost={one.name: str(one) for one in runs},
         twice=rows.twice,
         left_by_undo=undone,
         failed=failed,
         broken=broken,
-        drifted=drifted,
+        drifted=drifts(ask(books_of_stack(stack))),
     )
-
-
-def _forgive(faults: MutableMapping[str, Any], name: str, lost_by_broker: int) -> None:
-    """What the broker lost is counted by itself."""
-    if isinstance(found := faults.get(name), int):
-        faults[name] = found - lost_by_broker
-        if not faults[name]:
-            del faults[name]
 
 
 async def _ended(stack: Stack, account: Account) -> tuple[dict[str, Upload], Counter[str]]:

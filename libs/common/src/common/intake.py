@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from faststream.kafka.message import KafkaMessage
 
 from common.errors import Transient
-from common.kafka import rewind
+from common.kafka import next_offsets, rewind
 from common.logs import get_logger
 from common.progress import Progress
 from common.tracing import consuming
@@ -162,10 +162,8 @@ async def _ended(*tasks: "asyncio.Task[_Taken] | None") -> None:
 
 async def _commit(consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]) -> None:
     """Exactly these: the consumer's own position may be behind records that are not durable yet."""
-    # Within a partition they come in order, so the last one says where to go on. A rebalance may have taken some.
-    last = {(record.topic, record.partition): record.offset for record in records}
-    assigned = consumer.assignment()
-    ours = {place: offset + 1 for at, offset in last.items() if (place := TopicPartition(*at)) in assigned}
+    assigned = consumer.assignment()  # a rebalance may have taken some
+    ours = {place: offset for place, offset in next_offsets(records).items() if place in assigned}
     if not ours:
         return
     try:

@@ -166,6 +166,12 @@ def rewind(consumer: AIOKafkaConsumer, records: Iterable[ConsumerRecord]) -> Non
         consumer.seek(place, earliest[place])
 
 
+def next_offsets(records: Iterable[ConsumerRecord]) -> dict[TopicPartition, int]:
+    """Where to go on behind these. Within a partition records come in order, so the last one says it."""
+    last = {(record.topic, record.partition): record.offset for record in records}
+    return {TopicPartition(*place): offset + 1 for place, offset in last.items()}
+
+
 async def create_topics(brokers: str, *, replication: int = 1, min_insync: int = 1, **security: Any) -> None:
     """Create every topic of the table that is missing; leaves existing ones as they are."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers, **security)

@@ -11,6 +11,7 @@ from audit.settings import Settings
 from common.clock import Clock
 from common.errors import Permanent
 from common.faultpoints import faultpoint
+from common.kafka import next_offsets
 from common.metrics import counter
 
 Bury = Callable[[ConsumerRecord, str], Awaitable[None]]
@@ -48,7 +49,7 @@ class AuditTrail:
                 # While Postgres commits the piece before, this one is read.
                 good, bad = await self._read(piece)
                 poison += bad + (await writing if writing else [])
-                writing = asyncio.create_task(self._write(good, _next_offsets(piece)))
+                writing = asyncio.create_task(self._write(good, _places(piece)))
             poison += await writing if writing else []
         finally:
             if writing is not None and not writing.done():
@@ -97,7 +98,5 @@ def _pieces(records: Sequence[ConsumerRecord]) -> Iterator[Sequence[ConsumerReco
         yield records[start : start + _WRITTEN_AT_ONCE]
 
 
-def _next_offsets(records: Sequence[ConsumerRecord]) -> dict[Place, int]:
-    """Within a partition records come in order, so the last one says where to go on."""
-    last = {(record.topic, record.partition): record.offset for record in records}
-    return {Place(*place): offset + 1 for place, offset in last.items()}
+def _places(records: Sequence[ConsumerRecord]) -> dict[Place, int]:
+    return {Place(*place): offset for place, offset in next_offsets(records).items()}

@@ -56,6 +56,7 @@ class RecordLoader:
 
         One batch is read while the one before it is loaded. Raises Transient: all again later.
         """
+        self._refuse_if_spent()
         faultpoint("records.fetched")
         async with AsyncExitStack() as held:
             oldest_ms = min(message.timestamp for message in messages)
@@ -64,6 +65,7 @@ class RecordLoader:
                 batch = await asyncio.to_thread(self._read, messages, erasures)
                 # Before reading is free for the next batch: so they are loaded in their order.
                 await held.enter_async_context(self._loading)
+            # Again: the batch before may have spent it meanwhile.
             self._refuse_if_spent()
             taken = self._budget.affords(len(messages), list(batch.poison))
             if taken < len(messages):
