@@ -40,6 +40,14 @@ def found(data: bytes, filename: str) -> list[tuple[Any, ...]]:
     return sorted(shown)
 
 
+@settings(patient, max_examples=300)
+@given(rows)
+def test_a_table_is_the_same_as_csv_and_as_lines(table: list[dict[str, Any]]) -> None:
+    """The two that need no child process, and so can be tried often."""
+    named = [{"email": f"{number:03}@example.org"} | row for number, row in enumerate(table)]
+    assert found(as_csv(named), "rows.csv") == found(as_lines(named), "rows.jsonl")
+
+
 @few
 @given(rows)
 def test_a_table_is_the_same_in_every_format(table: list[dict[str, Any]]) -> None:

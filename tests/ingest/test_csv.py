@@ -25,6 +25,16 @@ def test_an_empty_cell_is_null_and_a_quoted_one_is_the_empty_text() -> None:
     assert not rows.faults
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r"])
+def test_the_last_empty_cell_is_null_whatever_stands_before_it_and_however_the_file_ends(end: str) -> None:
+    """Also behind a quoted cell, and where the piece that is read is not all of the text."""
+    for ragged in ("", "b@x.org" + (end or "\n")):
+        rows = loaded(f'email,source,hobby{end or chr(10)}{ragged}a@x.org,"s",{end}'.encode(), THINGS)
+        assert (column(rows, "source"), rows.extra.to_pylist()) == (["s"], [None])
+        rows = loaded(f'email,hobby,source{end or chr(10)}{ragged}a@x.org,"chess",{end}'.encode(), THINGS)
+        assert (column(rows, "source"), rows.extra.to_pylist()) == ([None], ['{"hobby":"chess"}'])
+
+
 def test_ragged_rows_are_rejected_and_the_others_are_not() -> None:
     rows = loaded(b"email,age\na@x.org,1\nb@x.org\nc@x.org,3,4\nd@x.org,5\n", THINGS)
     assert column(rows, "email") == ["a@x.org", "d@x.org"]

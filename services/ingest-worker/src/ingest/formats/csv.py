@@ -137,11 +137,15 @@ class CsvReader:
 
 
 def _joined(piece: Records, regular: Positions) -> Any:
-    """The text of these records: the piece as it is when they are all of it."""
-    if len(regular) == len(piece):
-        begin, end = int(piece.starts[0]), int(piece.ends[-1])
-        return pa.py_buffer(memoryview(piece.buffer)[begin:end])
-    return pa.py_buffer(b"\n".join(piece.buffer[piece.starts[index] : piece.ends[index]] for index in regular))
+    """The text of these records: the piece as it is when they are all of it. It ends with a line break, for pyarrow
+    takes an empty last cell without one for as quoted as the cell before it.
+    """
+    if len(regular) < len(piece):
+        return pa.py_buffer(b"".join(piece.buffer[piece.starts[index] : piece.ends[index]] + b"\n" for index in regular))
+    begin, end = int(piece.starts[0]), int(piece.ends[-1])
+    if end == len(piece.buffer):
+        return pa.py_buffer(piece.buffer[begin:] + b"\n")
+    return pa.py_buffer(memoryview(piece.buffer)[begin : end + 1])
 
 
 def _distinct(header: Sequence[str]) -> list[str]:
