@@ -18,7 +18,7 @@ from gateway.query_formats import FORMS, completed
 from gateway.query_plan import Terms, plan_query
 from gateway.query_request import QueryRequest
 from gateway.settings import Settings
-from gateway.warehouse_streams import open_streams
+from gateway.warehouse_http import open_warehouse_http
 
 _ROUNDS = 2
 _MIB = 1 << 20
@@ -76,9 +76,9 @@ async def _straight(stack: Stack, form: str, rows: int) -> float:
     settings = Settings.model_validate({name.lower(): one for name, one in stack.environment("gateway").items()})
     ask = completed(QueryRequest.model_validate({"filters": {"source": TAG}, "format": form, "limit": rows}), "")
     plan = plan_query(ask, load_datasets(settings.datasets_folder), Terms(form=FORMS[form]))
-    async with open_streams(settings) as streams:
+    async with open_warehouse_http(settings) as http:
         began = time.perf_counter()
-        result = await streams.open(plan.sql, plan.parameters, {}, plan.form.written)
+        result = await http.open(plan.sql, plan.parameters, {}, plan.form.written)
         size = sum([len(piece) async for piece in result.pieces()])
         result.close()
         assert size > rows

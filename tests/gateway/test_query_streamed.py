@@ -16,7 +16,7 @@ from common.errors import (
 from gateway.query_plan import QueryPlan
 from gateway.query_stream import BrokenStream
 from gateway.spool import Captured, Released
-from gateway.warehouse_streams import BrokenResult
+from gateway.warehouse_http import BrokenResult
 from support.played_query import Everything, PlayedResult, scope
 from support.polling import eventually
 

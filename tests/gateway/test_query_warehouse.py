@@ -1,16 +1,17 @@
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import aiohttp
 import pytest
-from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, ProgrammingError
 
 from common.datasets import Dataset, Datasets
 from common.errors import QueryTimeout, QueryTooExpensive, Unavailable
 from gateway.query_plan import QueryPlan, Terms, plan_query
 from gateway.query_request import QueryRequest
 from gateway.warehouse import Warehouse, WarehouseFault
+from gateway.warehouse_http import RefusedResult, WarehouseHttp
 from support.polling import eventually
 
 QUERY_ID = UUID(int=7)
@@ -32,9 +33,9 @@ class Client:
         self.settings: list[dict[str, Any]] = []
         self.cancelled = 0
 
-    async def raw_query(self, sql: str, parameters: dict[str, Any], settings: dict[str, Any], fmt: str) -> bytes:
+    async def whole(self, sql: str, parameters: dict[str, Any], settings: dict[str, Any], form: str) -> bytes:
         assert not isinstance(parameters, str)
-        self.asked.append(f"{'count' if 'count()' in sql else 'page'} {fmt}")
+        self.asked.append(f"{'count' if 'count()' in sql else 'page'} {form}")
         self.settings.append(settings)
         try:
             await asyncio.sleep(0)
@@ -64,10 +65,7 @@ def failing(error: Exception) -> Callable[[], Awaitable[bytes]]:
 
 
 def warehouse(client: Client) -> Warehouse:
-    async def connect() -> Any:
-        return client
-
-    return Warehouse(connect, timeout_s=5)
+    return Warehouse(cast("WarehouseHttp", client), timeout_s=5)
 
 
 async def test_a_page_inside_its_limit_is_its_own_count() -> None:
@@ -111,7 +109,7 @@ async def test_a_slow_page_is_counted_beside_and_a_needless_count_is_dropped() -
         return rows(2)
 
     class Slow(Client):
-        async def raw_query(self, sql: str, parameters: dict[str, Any], settings: dict[str, Any], fmt: str) -> bytes:
+        async def whole(self, sql: str, parameters: dict[str, Any], settings: dict[str, Any], form: str) -> bytes:
             if "count()" in sql:
                 counted.set()
                 try:
@@ -119,7 +117,7 @@ async def test_a_slow_page_is_counted_beside_and_a_needless_count_is_dropped() -
                 except asyncio.CancelledError:
                     self.cancelled += 1
                     raise
-            return await super().raw_query(sql, parameters, settings, fmt)
+            return await super().whole(sql, parameters, settings, form)
 
     client = Slow(page)
     answer = await asyncio.wait_for(warehouse(client).fetch(plan(limit=10), QUERY_ID), 5)
@@ -180,18 +178,19 @@ async def test_limits_and_the_query_id_travel_with_the_query() -> None:
 @pytest.mark.parametrize(
     ("error", "answer"),
     [
-        (DatabaseError("x", code=159), QueryTimeout),
+        (RefusedResult(159, "x"), QueryTimeout),
         (TimeoutError(), QueryTimeout),
-        (DatabaseError("x", code=158), QueryTooExpensive),
-        (DatabaseError("x", code=396), QueryTooExpensive),
-        (DatabaseError("Memory limit (for query) exceeded", code=241), QueryTooExpensive),
-        (DatabaseError("Memory limit (total) exceeded", code=241), Unavailable),
-        (DatabaseError("no such table", code=60), Unavailable),
-        (DatabaseError("too many queries", code=202), Unavailable),
-        (OperationalError("connection refused"), Unavailable),
+        (RefusedResult(158, "x"), QueryTooExpensive),
+        (RefusedResult(396, "x"), QueryTooExpensive),
+        (RefusedResult(241, "Memory limit (for query) exceeded"), QueryTooExpensive),
+        (RefusedResult(241, "Memory limit (total) exceeded"), Unavailable),
+        (RefusedResult(60, "no such table"), Unavailable),
+        (RefusedResult(202, "too many queries"), Unavailable),
+        (RefusedResult(None, "bad gateway"), Unavailable),
+        (aiohttp.ServerDisconnectedError(), Unavailable),
         (ConnectionRefusedError(), Unavailable),
-        (ProgrammingError("Setting x is unknown or readonly"), WarehouseFault),
-        (DatabaseError("SELECT secret FROM x: syntax error", code=62), WarehouseFault),
+        (RefusedResult(115, "Setting x is unknown or readonly"), WarehouseFault),
+        (RefusedResult(62, "SELECT secret FROM x: syntax error"), WarehouseFault),
     ],
 )
 async def test_errors_become_answers_without_a_word_of_clickhouse(error: Exception, answer: type[Exception]) -> None:
@@ -199,20 +198,3 @@ async def test_errors_become_answers_without_a_word_of_clickhouse(error: Excepti
         await warehouse(Client(failing(error))).fetch(plan(), QUERY_ID)
     assert "secret" not in str(raised.value)
     assert "x" not in str(raised.value).split()
-
-
-async def test_a_server_that_is_away_at_the_first_need_is_asked_again_at_the_next() -> None:
-    client = Client(answering(rows(1)))
-    answers: list[Any] = [OperationalError("connection refused"), client]
-
-    async def connect() -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    reconnecting = Warehouse(connect, timeout_s=5)
-    with pytest.raises(Unavailable) as refusal:
-        await reconnecting.fetch(plan(), QUERY_ID)
-    assert refusal.value.headers()["Retry-After"]
-    assert (await reconnecting.fetch(plan(), QUERY_ID)).rows == 1

@@ -17,7 +17,7 @@ from gateway.query_plan import QueryPlan, Terms, plan_query
 from gateway.query_request import QueryRequest
 from gateway.settings import Settings
 from gateway.warehouse import Page, Warehouse
-from gateway.warehouse_streams import open_streams
+from gateway.warehouse_http import open_warehouse_http
 from support.gateway_parts import gateway_settings
 
 
@@ -60,11 +60,6 @@ def open_as(servers: Stack, user: str) -> AbstractAsyncContextManager[AsyncClien
 
 @asynccontextmanager
 async def open_reader(servers: Stack, *datasets: Dataset) -> AsyncIterator[Reader]:
-    settings = settings_as(servers, "gateway")
-    async with open_clickhouse(settings) as client, open_streams(settings) as streams:
-
-        async def connected() -> AsyncClient:
-            return client
-
+    async with open_warehouse_http(settings_as(servers, "gateway")) as http:
         declared = Datasets({dataset.name: dataset for dataset in datasets})
-        yield Reader(declared, Warehouse(connected, 20, streams))
+        yield Reader(declared, Warehouse(http, 20))

@@ -19,7 +19,7 @@ from gateway.query_pages import too_expensive
 from gateway.query_repeat import IdempotencyKey, earlier_answer
 from gateway.query_stream import Keeping, QueryStream
 from gateway.warehouse import translated
-from gateway.warehouse_streams import Result
+from gateway.warehouse_http import Result
 from gateway.wiring import Gateway, gateway_of
 
 # Of the longest export, before ClickHouse's own deadline: who is to blame for the delay is then still known.

@@ -31,7 +31,7 @@ from gateway.query_formats import coding_of
 from gateway.query_packing import packer
 from gateway.query_row_counts import row_count
 from gateway.warehouse import translated
-from gateway.warehouse_streams import Result
+from gateway.warehouse_http import Result
 from gateway.wiring import gateway_of
 
 _log = get_logger(__name__)

@@ -7,27 +7,30 @@ of the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import aiohttp
 import orjson
-from clickhouse_connect.driver.asyncclient import AsyncClient
-from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingError
 
-from common.clickhouse import open_clickhouse
 from common.errors import QueryTimeout, QueryTooExpensive, Unavailable
 from common.logs import get_logger
 from common.tracing import span
 from gateway.query_plan import QueryPlan
 from gateway.settings import Settings
-from gateway.warehouse_streams import BrokenResult, RefusedResult, Result, Streams, code_in, open_streams
+from gateway.warehouse_http import (
+    BrokenResult,
+    RefusedResult,
+    Result,
+    WarehouseHttp,
+    code_in,
+    open_warehouse_http,
+)
 
 _log = get_logger(__name__)
-T = TypeVar("T")
 
 # Most pages are there within this.
 _COUNT_HEAD_START_S = 0.02
@@ -61,14 +64,9 @@ class Page:
 
 
 class Warehouse:
-    def __init__(
-        self, connect: Callable[[], Awaitable[AsyncClient]], timeout_s: float, streams: Streams | None = None
-    ) -> None:
-        self._connect = connect
+    def __init__(self, http: WarehouseHttp, timeout_s: float) -> None:
+        self._http = http
         self._timeout_s = timeout_s
-        self._streams = streams
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
 
     async def fetch(self, plan: QueryPlan, query_id: UUID) -> Page:
         """Run a plan. Raises QueryTimeout, QueryTooExpensive, Unavailable; cancelling it stops the query.
@@ -120,24 +118,19 @@ class Warehouse:
     async def open_result(self, plan: QueryPlan, query_id: UUID) -> Result:
         """The plan's rows in its form; closing it stops the query. Raises what `fetch` raises."""
         with translated():
-            return await self._opened().open(
+            return await self._http.open(
                 plan.sql, plan.parameters, {**_OURS, **_settings(plan, query_id)}, plan.form.written
             )
 
     async def stream(self, sql: str, parameters: Mapping[str, Any], form: str) -> AsyncIterator[bytes]:
         """Pieces of a result in a format of ClickHouse. A stream that breaks raises; what came before is not whole."""
         with translated():
-            result = await self._opened().open(sql, parameters, _OURS, form)
+            result = await self._http.open(sql, parameters, _OURS, form)
             try:
                 async for piece in result.pieces():
                     yield piece
             finally:
                 result.close()
-
-    def _opened(self) -> Streams:
-        if self._streams is None:
-            raise _unavailable()
-        return self._streams
 
     async def _page(self, plan: QueryPlan, query_id: UUID) -> Page:
         if plan.counts_rows_read:
@@ -177,19 +170,7 @@ class Warehouse:
     async def _run(self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], form: str) -> bytes:
         with translated(), span("clickhouse.query"):
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
-                client = await self._connected()
-                return await client.raw_query(
-                    sql, parameters=dict(parameters), settings={**_OURS, **settings}, fmt=form
-                )
-
-    async def _connected(self) -> AsyncClient:
-        """Connects at the first need, so that a gateway can start, and answer 503 to queries, without ClickHouse."""
-        if self._client is None:
-            async with self._connecting:
-                if self._client is None:
-                    with translated():
-                        self._client = await self._connect()
-        return self._client
+                return await self._http.whole(sql, parameters, {**_OURS, **settings}, form)
 
 
 def _settings(plan: QueryPlan, query_id: UUID) -> dict[str, Any]:
@@ -235,19 +216,16 @@ def translated() -> Iterator[None]:
         yield
     except TimeoutError as exc:
         raise QueryTimeout from exc
-    except ClickHouseError as exc:
-        code = getattr(exc, "code", None)
-        # Without a code nobody answered, or something in between did.
-        raise _answer_for(code, str(exc), nobody=code is None and not isinstance(exc, ProgrammingError)) from exc
     except (RefusedResult, BrokenResult) as exc:
-        raise _answer_for(exc.code, str(exc), nobody=exc.code is None) from exc
+        # Without a code nobody answered, or something in between did.
+        raise _answer_for(exc.code, str(exc)) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise _unavailable() from exc
 
 
-def _answer_for(code: int | None, text: str, *, nobody: bool) -> Exception:
+def _answer_for(code: int | None, text: str) -> Exception:
     # "(total)" is the server's memory, not this query's.
-    if nobody or code in _UNAVAILABLE or (code == 241 and "(total)" in text):  # noqa: PLR2004 - MEMORY_LIMIT_EXCEEDED
+    if code is None or code in _UNAVAILABLE or (code == 241 and "(total)" in text):  # noqa: PLR2004 - MEMORY_LIMIT_EXCEEDED
         _log.warning("clickhouse is not available", code=code)
         return _unavailable()
     if code in _TIMEOUT:
@@ -264,8 +242,6 @@ def _unavailable() -> Unavailable:
 
 @asynccontextmanager
 async def open_warehouse(settings: Settings) -> AsyncIterator[Warehouse]:
-    async with AsyncExitStack() as closing:
-        streams = await closing.enter_async_context(open_streams(settings))
-        yield Warehouse(
-            lambda: closing.enter_async_context(open_clickhouse(settings)), settings.query_timeout_s, streams
-        )
+    """Connects at the first need, so that a gateway can start, and answer 503 to queries, without ClickHouse."""
+    async with open_warehouse_http(settings) as http:
+        yield Warehouse(http, settings.query_timeout_s)
