@@ -28,6 +28,15 @@ async def test_an_answer_of_the_last_minute_is_given_again_at_its_own_price(
     assert [amount for _, amount, _, _ in everything.credits.reserved] == [3500, 2000]  # the second one's is known
 
 
+async def test_what_was_answered_at_once_goes_to_redis_together_for_the_other_gateways(
+    everything: Everything, client: httpx.AsyncClient
+) -> None:
+    for limit in (5, 6):
+        await client.post("/v1/query", json={"limit": limit})
+    assert everything.redis.kept == {}
+    await eventually(lambda: len(everything.redis.kept) == 2)
+
+
 async def test_another_version_or_another_view_of_the_data_is_another_answer(
     everything: Everything, client: httpx.AsyncClient
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -147,17 +148,26 @@ class PlayedRedis:
     def __init__(self) -> None:
         self.down = False
         self.kept: dict[str, bytes] = {}
+        self._sent: dict[str, bytes] = {}
 
     async def get(self, key: str) -> bytes | None:
         if self.down:
             raise RedisError
         return self.kept.get(key)
 
-    async def set(self, key: str, value: bytes, *, ex: int) -> None:
+    @asynccontextmanager
+    async def pipeline(self, *, transaction: bool) -> AsyncIterator["PlayedRedis"]:
+        assert not transaction
+        yield self
+
+    def set(self, key: str, value: bytes, *, ex: int) -> None:
+        assert ex <= 60
+        self._sent[key] = value
+
+    async def execute(self) -> None:
         if self.down:
             raise RedisError
-        assert ex <= 60
-        self.kept[key] = value
+        self.kept |= self._sent
 
 
 class Everything:

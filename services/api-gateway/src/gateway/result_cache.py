@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,8 @@ _ANSWER_BYTES_MAX = 1 << 20
 _NEAR_ANSWER_BYTES_MAX = 16_384
 _NEAR_MAX = 2048
 _PAUSE_S = 1.0
+# Answers go to Redis together: none waits for it, and this process has them already.
+_GATHER_S = 0.05
 _READ_S = 0.05
 _lookups = counter("bigdata_result_cache_total", "Look-ups in the result cache", "result")
 _near_found = _lookups.labels("near")
@@ -81,7 +83,8 @@ class ResultCache:
         self._clock = clock
         self._near = Near(clock)
         self._alone_until = 0.0
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._leaving: dict[str, bytes] = {}
+        self._keeping: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> Kept | None:
         near = self._near.get(key)
@@ -107,13 +110,25 @@ class ResultCache:
         """In the background: no answer waits for it."""
         if len(kept.page.data) <= _ANSWER_BYTES_MAX and self._clock.monotonic() >= self._alone_until:
             self._near.put(key, kept)
-            task = asyncio.create_task(self._put(key, _encoded(kept)))
-            self._keeping.add(task)
-            task.add_done_callback(self._keeping.discard)
+            self._leaving[key] = _encoded(kept)
+            if self._keeping is None:
+                self._keeping = asyncio.create_task(self._put())
 
-    async def _put(self, key: str, raw: bytes) -> None:
+    async def _put(self) -> None:
         try:
-            await self._redis.set(key, raw, ex=_KEEP_S)
+            while self._leaving:
+                await asyncio.sleep(_GATHER_S)
+                leaving, self._leaving = self._leaving, {}
+                await self._set(leaving)
+        finally:
+            self._keeping = None
+
+    async def _set(self, answers: Mapping[str, bytes]) -> None:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key, raw in answers.items():
+                    pipeline.set(key, raw, ex=_KEEP_S)
+                await pipeline.execute()
         except (RedisError, OSError, TimeoutError) as exc:
             self._pause(exc)
 
