@@ -14,14 +14,14 @@ from common.logs import get_logger
 
 _log = get_logger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A batch is tens of thousands of small objects without cycles: looking for some every 700 took a fifth of the time.
-_GARBAGE_LOOKED_FOR_EVERY = 200_000
 
 
-def expect_batches() -> None:
-    """For processes that hold many small objects for a moment. What is there now is never looked through again."""
+def collect_garbage_rarely(*, every: int = 20_000) -> None:
+    """What is there now lives as long as the process and is never looked through again. For the rest Python looks
+    every 700 objects that stay: a twentieth of a server's time, and a fifth of one that holds batches.
+    """
     gc.freeze()
-    gc.set_threshold(_GARBAGE_LOOKED_FOR_EVERY)
+    gc.set_threshold(every)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -1,12 +1,10 @@
 """`python -m gateway serve` answers the public API, `python -m gateway migrate` prepares its schema."""
 
-import gc
-
 import uvicorn
 
 from common.command import serve_or_migrate
 from common.health import QuietServer, open_ops_port
-from common.lifecycle import serve_until_stopped
+from common.lifecycle import collect_garbage_rarely, serve_until_stopped
 from common.logs import get_logger
 from gateway.settings import Settings
 
@@ -30,8 +28,7 @@ async def serve(settings: Settings) -> None:
 
     async with open_gateway(settings) as gateway, open_ops_port(settings, readiness(gateway)):
         _log.info("serving", host=settings.server_host, port=settings.server_port)
-        # What lives as long as the process is not looked through again at every collection of garbage.
-        gc.freeze()
+        collect_garbage_rarely()
         protocol = logged_protocol(gateway.spool, gateway.clock, settings.trusted_proxies)
         server = QuietServer(_uvicorn(settings, served_app(gateway), protocol))
         await serve_until_stopped(server, gateway.stopping)

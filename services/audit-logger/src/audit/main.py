@@ -2,7 +2,7 @@
 
 from audit.settings import Settings
 from common.command import serve_or_migrate
-from common.lifecycle import expect_batches, until_stopped
+from common.lifecycle import collect_garbage_rarely, until_stopped
 from common.logs import get_logger
 
 _log = get_logger(__name__)
@@ -16,6 +16,6 @@ async def _serve(settings: Settings) -> None:
     from audit.wiring import open_audit_logger  # noqa: PLC0415 - `migrate` starts without the whole service
 
     async with open_audit_logger(settings):
-        expect_batches()
+        collect_garbage_rarely(every=200_000)
         _log.info("serving")
         await until_stopped()

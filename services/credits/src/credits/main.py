@@ -1,11 +1,9 @@
-import gc
-
 import uvicorn
 from starlette.types import ASGIApp
 
 from common.command import serve_or_migrate
 from common.health import QuietServer, open_ops_port
-from common.lifecycle import serve_until_stopped
+from common.lifecycle import collect_garbage_rarely, serve_until_stopped
 from credits.settings import Settings
 
 # Longer than the gateway's client keeps an idle connection (15 s): who asks must be the one who closes.
@@ -25,8 +23,7 @@ async def _serve(settings: Settings) -> None:
         open_ops_port(settings, service.checks),
     ):
         server = QuietServer(_uvicorn(settings, make_app(service)))
-        # What lives as long as the process is not looked through again at every collection of garbage.
-        gc.freeze()
+        collect_garbage_rarely()
         # The port last, so that it stops first: callers get their answers before the ledger goes.
         await serve_until_stopped(server)
 

@@ -6,7 +6,7 @@ from common.clickhouse import open_clickhouse
 from common.command import serve_or_migrate
 from common.datasets import load_datasets
 from common.errors import Transient
-from common.lifecycle import expect_batches, until_stopped
+from common.lifecycle import collect_garbage_rarely, until_stopped
 from common.logs import get_logger
 from common.migrations import migrate
 from ingest import quarantine
@@ -24,7 +24,7 @@ async def _serve(settings: Settings) -> None:
     from ingest.wiring import open_worker  # noqa: PLC0415 - `migrate` starts without the whole service
 
     async with open_worker(settings):
-        expect_batches()
+        collect_garbage_rarely(every=200_000)
         _log.info("serving")
         await until_stopped()
 
