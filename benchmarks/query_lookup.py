@@ -57,8 +57,8 @@ async def run(stack: Stack, rows: int = ROWS) -> list[Figure]:
     return [
         Figure("Q1", f"point lookup in {rows:,}, uncached, {_CONNECTIONS} connections", "queries/s", ours, baseline,
                "≥ 75 %", ours >= 0.75 * baseline),
-        Figure("Q1", f"p50 added at {half:,.0f} queries/s", "ms", p50, 4, "≤ 4 ms", p50 <= 4),
-        Figure("Q1", f"p99 added at {half:,.0f} queries/s", "ms", p99, 15, "≤ 15 ms", p99 <= 15),
+        Figure("Q1", "p50 added at half of that load", "ms", p50, 4, "≤ 4 ms", p50 <= 4),
+        Figure("Q1", "p99 added at half of that load", "ms", p99, 15, "≤ 15 ms", p99 <= 15),
         Figure("C3", "share of the throughput that credits take", "share", share, 0.15, "≤ 15 %", share <= 0.15),
     ]  # fmt: skip
 
