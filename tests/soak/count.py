@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from bigdata_client import AsyncClient, BigDataError, Upload
 from devstack.reconcile import ask, books_of_stack, drifts
 from devstack.stack import Stack
-from soak.broker_losses import entries_not_in_topic, runs_missing
 from soak.load import Account
 from support.invariants import broken_invariants
 from support.offsets import chunks_given_up, committed_past_effect
@@ -26,9 +25,6 @@ class Count:
     loaded: int
     rows_sent: int
     lost: int
-    lost_by_broker: int
-    entries_not_in_topic: int
-    runs_lost: Mapping[str, str]
     twice: int
     left_by_undo: int
     failed: Mapping[str, int]
@@ -40,8 +36,6 @@ async def count(stack: Stack, account: Account) -> Count:
     """Waits for everything that was accepted."""
     uploads, failed = await _ended(stack, account)
     rows = await _rows(stack, account, uploads)
-    runs = await runs_missing(stack, account) if rows.records_missing else []
-    lost_by_broker = sum(one.lost_by_broker for one in runs)
     undone = await _undone(stack, account)
     broken = await broken_invariants(stack, account.request_ids)
     if ahead := await committed_past_effect(stack):
@@ -51,10 +45,7 @@ async def count(stack: Stack, account: Account) -> Count:
     return Count(
         loaded=len(uploads),
         rows_sent=sum(one.rows.total or 0 for one in uploads.values()),
-        lost=rows.files_lost + rows.records_missing - lost_by_broker,
-        lost_by_broker=lost_by_broker,
-        entries_not_in_topic=await entries_not_in_topic(stack, account.request_ids),
-        runs_lost={one.name: str(one) for one in runs},
+        lost=rows.lost,
         twice=rows.twice,
         left_by_undo=undone,
         failed=failed,
@@ -79,8 +70,7 @@ async def _ended(stack: Stack, account: Account) -> tuple[dict[str, Upload], Cou
 class _Rows:
     """Of what was accepted: what is not shown, and what is shown more often than once."""
 
-    files_lost: int
-    records_missing: int
+    lost: int
     twice: int
 
 
@@ -99,8 +89,7 @@ async def _rows(stack: Stack, account: Account, uploads: Mapping[str, Upload]) -
     ids = {one.duplicate_of or upload_id for upload_id, one in uploads.items()}
     ((shown, different),) = ((int(count), int(emails)) for count, emails in select(stack, _SHOWN, {"ids": list(ids)}))
     return _Rows(
-        files_lost=never_ended + max(0, expected - different),
-        records_missing=max(0, sent - records),
+        lost=never_ended + max(0, expected - different) + max(0, sent - records),
         twice=max(0, records - sent) + shown - different,
     )
 

@@ -19,22 +19,21 @@ _HEAD = """# Evidence
 Written by `make soak` itself, from `docs/evidence/*.json`: one column for each run. A run asks, exports, uploads,
 undoes and produces records while a seeded scheduler kills, freezes, stops and cuts parts of the stack; then it counts
 in the stores. The same faults in the same order again: `SOAK_SEED` and `SOAK_MINUTES` of the table, and `KAFKA`, which
-is `local` or `apache`. The local broker keeps no promise across `kill -9`; it is killed on Apache Kafka only. And it
-loses what it acknowledges while it is being stopped: a record that is not in its topic any more counts as lost by it.
+is `local` or `apache`. The local broker keeps no promise across `kill -9`, and loses what it acknowledges while it is
+being stopped: a broker is killed and stopped on Apache Kafka only.
 
 """
-_MUST_BE_NOTHING = (
+MUST_BE_NOTHING = (
     "faults not survived", "load that broke off", "files failed", "rows lost", "rows twice", "rows left by an undo",
     "credits drift", "invariants broken", "minutes with more than the bound", "memory grown",
 )  # fmt: skip
-_LOST_BY_BROKER = "records that the broker lost"
 _ROWS = (
     "when", "broker", "machine", "seed", "minutes", "faults survived", "faults not survived",
     "restarted because dead or stuck",
     "requests answered", "requests refused or unanswered", "answers whose log entry was looked for",
     "load that broke off", "files loaded", "files failed", "files undone", "files in doubt", "rows sent in files",
-    "rows sent as records", "rows lost", "records that the broker lost", "records lost, by run", "rows twice",
-    "rows left by an undo", "log entries that the topic does not have either", "credits drift", "invariants broken",
+    "rows sent as records", "rows lost", "rows twice", "rows left by an undo",
+    "credits drift", "invariants broken",
     "refused by the limit", "most admitted of a limit", "minutes with more than the limit",
     "minutes with more than the bound", "memory grown",
 )  # fmt: skip
@@ -71,19 +70,12 @@ two cores with other work, which the times of recovery show.
   not proven: the stack was gone when it was asked.
 - One answer of 3,600 was not in the log in the run that followed. It was counted when its headers had come, and a
   gateway is killed in mid-answer; now an answer counts when it is whole. Likely, not proven.
-- On the local broker 40 records, sent in one go and acknowledged, were not shown, in two runs. In the second they had
-  been sent while the broker was being stopped, and its topic did not have them: it acknowledges what it no longer
-  writes. Counted apart since; on Apache Kafka such a loss would fail the run.
-- The same happens to log entries: of 22,436 answers two were charged and are not in the log of `soak-local`. Both were
-  answered within half a second of the moment at which the local broker was stopped, and the kept topic has neither. The
-  run is shown as it ended, failed; the same load on Apache Kafka has every entry. The count says
-  since whether the topic has them, and forgives none: a gateway that never sent them would look the same.
+- On the local broker 40 records, sent in one go and acknowledged, were not shown, in two runs; in another two of 22,436
+  answers were charged and are not in the log. All had been acknowledged within half a second of the moment at which the
+  broker was stopped, and its topics did not have them. Three producers and nothing else, while it is stopped: in one of
+  four tries three records of 1,098, acknowledged 32 ms after the signal, were not there when it came back. It is not
+  stopped under load any more, Apache Kafka is, and nothing that is missing is forgiven.
 """
-
-
-def must_be_nothing(broker: str) -> tuple[str, ...]:
-    """The rows that fail a run. Apache Kafka loses nothing that it acknowledged either."""
-    return _MUST_BE_NOTHING if broker == "local" else (*_MUST_BE_NOTHING, _LOST_BY_BROKER)
 
 
 def write(name: str, figures: dict[str, Any]) -> None:
