@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.errors import RateLimited
-from gateway.rate_limit import Decision, LocalWindows, RateLimit, Window
+from gateway.rate_limit import RateLimit
+from gateway.rate_windows import Decision, LocalWindows, Window
 from support.audit_events import StoppedClock
 from support.gateway_parts import caller, gateway_settings
 
