@@ -65,7 +65,8 @@ def failing(error: Exception) -> Callable[[], Awaitable[bytes]]:
 
 
 def warehouse(client: Client) -> Warehouse:
-    return Warehouse(cast("WarehouseHttp", client), timeout_s=5)
+    http = cast("WarehouseHttp", client)
+    return Warehouse(http, http, timeout_s=5)
 
 
 async def test_a_page_inside_its_limit_is_its_own_count() -> None:

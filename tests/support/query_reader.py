@@ -62,4 +62,4 @@ def open_as(servers: Stack, user: str) -> AbstractAsyncContextManager[AsyncClien
 async def open_reader(servers: Stack, *datasets: Dataset) -> AsyncIterator[Reader]:
     async with open_warehouse_http(settings_as(servers, "gateway")) as http:
         declared = Datasets({dataset.name: dataset for dataset in datasets})
-        yield Reader(declared, Warehouse(http, 20))
+        yield Reader(declared, Warehouse(http, http, 20))

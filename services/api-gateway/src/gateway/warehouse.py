@@ -64,8 +64,10 @@ class Page:
 
 
 class Warehouse:
-    def __init__(self, http: WarehouseHttp, timeout_s: float) -> None:
-        self._http = http
+    """Pages and streams have connections of their own: exports that take minutes keep no page waiting."""
+
+    def __init__(self, pages: WarehouseHttp, streams: WarehouseHttp, timeout_s: float) -> None:
+        self._pages, self._streams = pages, streams
         self._timeout_s = timeout_s
 
     async def fetch(self, plan: QueryPlan, query_id: UUID) -> Page:
@@ -118,14 +120,14 @@ class Warehouse:
     async def open_result(self, plan: QueryPlan, query_id: UUID) -> Result:
         """The plan's rows in its form; closing it stops the query. Raises what `fetch` raises."""
         with translated():
-            return await self._http.open(
+            return await self._streams.open(
                 plan.sql, plan.parameters, {**_OURS, **_settings(plan, query_id)}, plan.form.written
             )
 
     async def stream(self, sql: str, parameters: Mapping[str, Any], form: str) -> AsyncIterator[bytes]:
         """Pieces of a result in a format of ClickHouse. A stream that breaks raises; what came before is not whole."""
         with translated():
-            result = await self._http.open(sql, parameters, _OURS, form)
+            result = await self._streams.open(sql, parameters, _OURS, form)
             try:
                 async for piece in result.pieces():
                     yield piece
@@ -170,7 +172,7 @@ class Warehouse:
     async def _run(self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], form: str) -> bytes:
         with translated(), span("clickhouse.query"):
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
-                return await self._http.whole(sql, parameters, {**_OURS, **settings}, form)
+                return await self._pages.whole(sql, parameters, {**_OURS, **settings}, form)
 
 
 def _settings(plan: QueryPlan, query_id: UUID) -> dict[str, Any]:
@@ -243,5 +245,5 @@ def _unavailable() -> Unavailable:
 @asynccontextmanager
 async def open_warehouse(settings: Settings) -> AsyncIterator[Warehouse]:
     """Connects at the first need, so that a gateway can start, and answer 503 to queries, without ClickHouse."""
-    async with open_warehouse_http(settings) as http:
-        yield Warehouse(http, settings.query_timeout_s)
+    async with open_warehouse_http(settings) as pages, open_warehouse_http(settings) as streams:
+        yield Warehouse(pages, streams, settings.query_timeout_s)
