@@ -48,8 +48,10 @@ conformance-one: setup  ## one broker, killed and restarted
 soak: setup  ## mixed load with random faults, then the count: SOAK_MINUTES=30 SOAK_SEED=random
 	PYTHONPATH=tests $(BIN)/python -m soak
 
-fuzz: setup  ## bytes that nobody thought of, for readers, planner and parsers: FUZZ_SECONDS=120 FUZZ_SEED=1
+fuzz: setup  ## bytes and tables that nobody thought of, for readers, planner, parsers: FUZZ_SECONDS=120 FUZZ_SEED=1
 	PYTHONPATH=tests $(BIN)/python -m fuzz
+	$(BIN)/python -m pytest -m "hypothesis and not long" --hypothesis-profile=searching \
+	    --hypothesis-seed=$${FUZZ_SEED:-1} tests/ingest tests/gateway tests/common tests/audit tests/client
 
 check: setup  ## lint and types
 	$(BIN)/ruff check .

@@ -6,12 +6,18 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from common.ids import new_id
 from devstack.reconcile import ask, books_of_stack, drifts
 from devstack.stack import Stack
 from support.client import Answered, create_user, open_client
 from support.stack import running_stack
+
+# The same examples every time, or a run would fail by chance. `make fuzz` looks for new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("searching", max_examples=1000, deadline=None)
+settings.load_profile("fixed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -34,7 +34,6 @@ MACHINE = settings(
     max_examples=100,
     stateful_step_count=30,
     deadline=None,
-    derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
 
