@@ -196,7 +196,7 @@ async def test_in_csv_no_cell_is_a_formula(admin: httpx.AsyncClient, stack: Stac
         forged = new_id()
         await owner.execute(
             "INSERT INTO audit.request_log (event_id, created_at, rows, credits_used_mc, duration_ms, status, method,"
-            " endpoint, target) VALUES ($1, now(), 0, 0, 1, 200, 'GET', '/v1/me', $2)",
+            " endpoint, target) VALUES ($1, now(), 0, 0, 1, 200, 'GET', 'forged', $2)",
             forged,
             formula,
         )
