@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +19,7 @@ from devstack import reaper
 
 _POLL_S = 0.03
 _KILL_S = 5.0
+_FAREWELL_S = 5.0
 _LAST_WORDS_S = 0.2
 # psutil derives the start time from the wall clock, which a time server may move a little.
 _CLOCK_SLACK_S = 2.0
@@ -33,7 +34,9 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """How to start one part. `env` is added to the caller's environment; `user` matters for root only."""
+    """How to start one part. `env` is added to the caller's environment; `user` matters for root only. `farewell` runs
+    before the signal that stops it.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -43,6 +46,7 @@ class Command:
     user: tuple[int, int] | None = None
     stop_signal: int = signal.SIGTERM
     stop_s: float = 20.0
+    farewell: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Changes whenever a running part would have to be restarted to have these settings."""
@@ -65,6 +69,7 @@ class Record:
     stop_s: float
     prepared: bool = False
     stopped: bool = False
+    farewell: list[str] = field(default_factory=list)
 
 
 def start(command: Command, log: Path, exit_file: Path) -> Record:
@@ -96,6 +101,7 @@ def start(command: Command, log: Path, exit_file: Path) -> Record:
         fingerprint=command.fingerprint(),
         stop_signal=command.stop_signal,
         stop_s=command.stop_s,
+        farewell=list(command.farewell),
     )
 
 
@@ -148,14 +154,28 @@ async def stop(record: Record) -> bool:
     family = _family(record)
     leader = _leader(record)
     if leader is not None:
-        _quietly(leader.send_signal, record.stop_signal)
         _quietly(leader.send_signal, signal.SIGCONT)  # a paused process would sit on the request
+        if record.farewell:
+            await _said(record.farewell)
+        _quietly(leader.send_signal, record.stop_signal)
     clean = await _gone(family, record.stop_s)
     for process in {*family, *_family(record)}:
         _quietly(process.kill)
     if not await _gone(family, _KILL_S):
         raise StackError(f"process {record.pid} cannot be killed; its log: {record.log}")
     return clean
+
+
+async def _said(farewell: Sequence[str]) -> None:
+    """Whatever comes of it: the signal follows."""
+    null = asyncio.subprocess.DEVNULL
+    saying = await asyncio.create_subprocess_exec(*farewell, stdin=null, stdout=null, stderr=null)
+    try:
+        await asyncio.wait_for(saying.wait(), _FAREWELL_S)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            saying.kill()
+        await saying.wait()
 
 
 async def wait_gone(record: Record, deadline_s: float = _KILL_S) -> bool:
