@@ -32,8 +32,13 @@ class Terminal:
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", "from bigdata_client.cli import main; main()", *arguments]
         env = {**os.environ, "BIGDATA_HOME": str(self.folder), "COLUMNS": "200"}
-        return subprocess.Popen(  # noqa: PLW1509 - the function makes one system call
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=_can_be_interrupted
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+            preexec_fn=_can_be_interrupted,  # noqa: PLW1509 - it makes one system call
         )
 
 
