@@ -154,10 +154,11 @@ async def stop(record: Record) -> bool:
     family = _family(record)
     leader = _leader(record)
     if leader is not None:
-        _quietly(leader.send_signal, signal.SIGCONT)  # a paused process would sit on the request
         if record.farewell:
+            _quietly(leader.send_signal, signal.SIGCONT)
             await _said(record.farewell)
         _quietly(leader.send_signal, record.stop_signal)
+        _quietly(leader.send_signal, signal.SIGCONT)  # a paused process would sit on the request
     clean = await _gone(family, record.stop_s)
     for process in {*family, *_family(record)}:
         _quietly(process.kill)
