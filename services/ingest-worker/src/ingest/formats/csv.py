@@ -141,9 +141,7 @@ def _joined(piece: Records, regular: Positions) -> Any:
     takes an empty last cell without one for as quoted as the cell before it.
     """
     if len(regular) < len(piece):
-        return pa.py_buffer(
-            b"".join(piece.buffer[piece.starts[index] : piece.ends[index]] + b"\n" for index in regular)
-        )
+        return pa.py_buffer(b"".join(piece.text(index) + b"\n" for index in regular))
     begin, end = int(piece.starts[0]), int(piece.ends[-1])
     if end == len(piece.buffer):
         return pa.py_buffer(piece.buffer[begin:] + b"\n")
