@@ -18,7 +18,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def collect_garbage_rarely(*, every: int = 20_000) -> None:
     """What is there now lives as long as the process and is never looked through again. For the rest Python looks
-    every 700 objects that stay: a twentieth of a server's time, and a fifth of one that holds batches.
+    every 700 objects that stay: about 3 % of a server's time, and a fifth of one that holds batches.
     """
     gc.freeze()
     gc.set_threshold(every)

@@ -2,7 +2,7 @@
 
 Not by clickhouse-connect, but for what binds the values: an error in the middle of a result is told by a tag that only
 the answer's headers name, and what follows the tag is ClickHouse's own text, which no client may see. And a form that
-is written in one piece costs a fifth of what its client takes for a query (decision 33).
+is written in one piece saves about a tenth of the gateway's own time for a query (decision 33).
 """
 
 from __future__ import annotations
